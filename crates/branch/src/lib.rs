@@ -1,0 +1,1 @@
+//! branch (being built).
