@@ -1,1 +1,5 @@
-//! branch (being built).
+//! Branches, change sets, merge and revert. Turns what a run wrote into a change set that can be
+//! read, made real all-or-nothing, and undone. It starts no process and mounts nothing.
+#![forbid(unsafe_code)]
+
+pub mod engine; // one engine per kind of thing that is branched: files, sqlite

@@ -1,0 +1,4 @@
+//! Integration tests of the branch room.
+
+mod files; // workspaces
+mod sqlite; // databases
