@@ -122,7 +122,10 @@ impl EngineError {
 }
 
 /// Told of every step; a test's answer may be to stop right there, as a crash would.
-#[expect(missing_debug_implementations, reason = "a closure has nothing to show")]
+#[expect(
+    missing_debug_implementations,
+    reason = "a closure has nothing to show"
+)]
 pub struct Steps<'a>(Option<&'a mut dyn FnMut(&str) -> ControlFlow<()>>);
 
 impl<'a> Steps<'a> {

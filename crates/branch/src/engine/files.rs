@@ -1,1 +1,15 @@
-//! Files (being built).
+//! Files: what a run did to its workspace as a change set, shown, merged and taken back.
+
+mod text; // paths and bytes, and their lossless text form
+mod tree; // the only place that touches a tree
+mod content; // the bytes of files: compared, hashed, packed
+mod node; // one file, directory, link or pipe
+mod change; // the change set, and how it is kept on disk
+mod seal; // upper directory → change set
+
+pub use change::{Change, FileChanges, FileEntry, LoadError, Skipped, Summary};
+pub use content::Content;
+pub use node::{Identity, Node};
+pub use seal::{IdShift, SealError, SealRequest, seal};
+pub use text::{ByteText, RelativePath, TextError, visible};
+pub use tree::{FileTime, NodeKind};

@@ -1,0 +1,561 @@
+//! Seals a run's workspace: walks the upper directory of its overlay, and only that, and writes
+//! down what differs from the lower one. The upper directory's content is hostile.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use belljar_base::bounds::CHANGE_ENTRIES_MAX;
+use belljar_base::{HasKind, Kind, Timestamp};
+
+use super::change::{self, Change, FileChanges, FileEntry, Manifest, Skipped};
+use super::content::{self, PackWriter};
+use super::node::{self, Node};
+use super::text::{ByteText, RelativePath, visible};
+use super::tree::{self, NodeKind, Probe};
+use crate::Workspace;
+
+/// Paths of one change set, in bytes altogether: what is kept in memory.
+const PATHS_BYTES_MAX: usize = 1 << 30;
+
+/// What to seal, and where to.
+#[derive(Debug)]
+pub struct SealRequest<'a> {
+    /// The overlay's upper directory.
+    pub upper: BorrowedFd<'a>,
+    /// The overlay's lower directory: the real one.
+    pub lower: &'a Workspace,
+    /// A moment before the overlay was mounted; the later, the fewer edits that were made right
+    /// before count as made during the run.
+    pub started: Timestamp,
+    /// How ids in the upper directory are shifted.
+    pub ids: IdShift,
+    /// The directory for the change set; created if it is missing.
+    pub into: &'a Path,
+}
+
+/// How the ids inside a sandbox appear outside: id N is `base` + N.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdShift {
+    /// The host id of id 0 inside; 0: not shifted.
+    pub base: u32,
+}
+
+/// Ids of one sandbox.
+const IDS_PER_SANDBOX: u32 = 65_536;
+
+impl IdShift {
+    /// The id that a host id in the upper directory stands for. An id that is not the sandbox's
+    /// belongs to a file that was copied up and not given to anybody.
+    #[must_use]
+    pub fn inside(self, id: u32) -> u32 {
+        match id.checked_sub(self.base) {
+            Some(inside) if inside < IDS_PER_SANDBOX => inside,
+            _ => id,
+        }
+    }
+}
+
+/// A change set could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// What the run wrote cannot be read.
+    #[error("could not read `{place}` of the run's files")]
+    Upper {
+        /// Where, printable.
+        place: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The workspace cannot be read.
+    #[error("could not read `{place}` in the workspace")]
+    Lower {
+        /// Where, printable.
+        place: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The change set cannot be written.
+    #[error("could not write the change set to `{}`", path.display())]
+    Write {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The run changed more paths than a change set holds.
+    #[error("the run changed more than {CHANGE_ENTRIES_MAX} paths, or paths of over 1 GiB")]
+    TooMany,
+}
+
+impl HasKind for SealError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Upper { .. } | Self::Lower { .. } => Kind::Unavailable,
+            Self::Write { source, .. } => kind_of(source),
+            Self::TooMany => Kind::Exhausted,
+        }
+    }
+}
+
+/// A full disk is a bound that was reached; everything else may pass.
+pub(crate) fn kind_of(error: &io::Error) -> Kind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Exhausted,
+        io::ErrorKind::PermissionDenied => Kind::Denied,
+        io::ErrorKind::InvalidData => Kind::Invalid,
+        _ => Kind::Unavailable,
+    }
+}
+
+/// Makes the change set of a run whose processes have ended, and stores it durably.
+///
+/// # Errors
+/// When either side cannot be read or the change set cannot be written.
+pub fn seal(request: &SealRequest<'_>) -> Result<FileChanges, SealError> {
+    let write = |source| SealError::Write {
+        path: request.into.to_path_buf(),
+        source,
+    };
+    std::fs::create_dir_all(request.into).map_err(write)?;
+    let workspace = ByteText(request.lower.path().as_os_str().as_bytes().to_vec());
+    let mut seal = Seal {
+        request,
+        manifest: Manifest::new(workspace),
+        pack: None,
+        waiting: vec![Step::whole()],
+        gone: Vec::new(),
+        running_since: running_since(request.started),
+        is_root: rustix::process::geteuid().is_root(),
+        path_bytes: 0,
+    };
+    while let Some(step) = seal.waiting.pop() {
+        seal.walk(&step)?;
+    }
+    while let Some(path) = seal.gone.pop() {
+        seal.delete_below(&path)?;
+    }
+    seal.manifest
+        .entries
+        .sort_by(|one, other| one.path.cmp(&other.path));
+    seal.manifest
+        .skipped
+        .sort_by(|one, other| one.path.cmp(&other.path));
+    seal.manifest.renames = seal.renames();
+    if let Some(pack) = seal.pack {
+        seal.manifest.pack_bytes = pack.finish().map_err(write)?;
+    }
+    FileChanges::store(seal.manifest, request.into).map_err(write)
+}
+
+/// Change times at or after this count as made during the run. The file system's clock lags behind
+/// the real one by up to a tick.
+fn running_since(started: Timestamp) -> tree::FileTime {
+    let tick = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
+    let nanos = started
+        .as_nanos()
+        .saturating_sub(tick.tv_nsec.unsigned_abs());
+    let seconds = i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX);
+    (seconds, u32::try_from(nanos % 1_000_000_000).unwrap_or(0))
+}
+
+/// One directory of the upper tree to look at.
+struct Step {
+    path: Option<RelativePath>,
+    /// Whether the lower tree has a directory there to compare with.
+    has_lower: bool,
+    /// Whether it hides what the lower one has.
+    is_opaque: bool,
+}
+
+impl Step {
+    const fn whole() -> Self {
+        Self {
+            path: None,
+            has_lower: true,
+            is_opaque: false,
+        }
+    }
+}
+
+/// A name in both trees: the directories it is in, and what it is.
+struct Name<'a> {
+    path: RelativePath,
+    name: &'a [u8],
+    upper: BorrowedFd<'a>,
+    probe: Probe,
+    lower: Option<(BorrowedFd<'a>, Probe)>,
+}
+
+struct Seal<'a> {
+    request: &'a SealRequest<'a>,
+    manifest: Manifest,
+    pack: Option<PackWriter>,
+    /// Directories of the upper tree still to look at.
+    waiting: Vec<Step>,
+    /// Directories of the lower tree that are gone, with all that is in them.
+    gone: Vec<RelativePath>,
+    running_since: tree::FileTime,
+    is_root: bool,
+    path_bytes: usize,
+}
+
+impl Seal<'_> {
+    fn walk(&mut self, step: &Step) -> Result<(), SealError> {
+        let upper = self.open_upper(step.path.as_ref())?;
+        let lower = match step.has_lower {
+            true => self.open_lower(step.path.as_ref())?,
+            false => None,
+        };
+        let read = |source| in_upper(step.path.as_ref(), source);
+        let names = tree::names(upper.as_fd()).map_err(read)?;
+        for name in &names {
+            let Some(path) = self.join(step.path.as_ref(), name) else {
+                continue;
+            };
+            let Some(probe) = tree::probe(&upper, name).map_err(read)? else {
+                continue;
+            };
+            let below = |source| in_lower(&path, source);
+            let lower = match lower.as_ref() {
+                Some(lower) => tree::probe(lower, name)
+                    .map_err(below)?
+                    .map(|probe| (lower.as_fd(), probe)),
+                None => None,
+            };
+            self.visit(
+                &Name {
+                    path,
+                    name,
+                    upper: upper.as_fd(),
+                    probe,
+                    lower,
+                },
+                step.is_opaque,
+            )?;
+        }
+        match lower {
+            Some(lower) if step.is_opaque => self.delete_hidden(step, lower.as_fd(), &names),
+            _ => Ok(()),
+        }
+    }
+
+    fn visit(&mut self, name: &Name<'_>, is_opaque: bool) -> Result<(), SealError> {
+        if name.probe.whiteout {
+            return match &name.lower {
+                Some((lower, probe)) => self.delete(&name.path, *lower, name.name, probe),
+                None => Ok(()),
+            };
+        }
+        match name.probe.kind {
+            NodeKind::Socket => {
+                self.skip(&name.path, "a socket only means something to its process")
+            }
+            NodeKind::Device => {
+                self.skip(&name.path, "device nodes are not taken out of a sandbox")
+            }
+            NodeKind::Directory => self.visit_directory(name, is_opaque)?,
+            NodeKind::File | NodeKind::Symlink | NodeKind::Fifo => self.visit_leaf(name)?,
+        }
+        Ok(())
+    }
+
+    fn visit_directory(&mut self, name: &Name<'_>, is_opaque: bool) -> Result<(), SealError> {
+        let read = |source| in_upper(Some(&name.path), source);
+        let opaque = is_opaque || tree::is_opaque(name.upper, name.name).map_err(read)?;
+        let new = self.read_new(name)?;
+        let old = self.read_old(name)?;
+        let has_lower = old
+            .as_ref()
+            .is_some_and(|old| old.kind == NodeKind::Directory);
+        let is_unchanged = old.as_ref().is_some_and(|old| old.has_attributes_of(&new));
+        if !is_unchanged {
+            self.record(name.path.clone(), old, Some(new))?;
+        }
+        self.waiting.push(Step {
+            path: Some(name.path.clone()),
+            has_lower,
+            is_opaque: opaque,
+        });
+        Ok(())
+    }
+
+    fn visit_leaf(&mut self, name: &Name<'_>) -> Result<(), SealError> {
+        let mut new = self.read_new(name)?;
+        let old = self.read_old(name)?;
+        if old
+            .as_ref()
+            .is_some_and(|old| old.kind == NodeKind::Directory)
+        {
+            self.gone.push(name.path.clone());
+        }
+        let same = match &old {
+            Some(old) if old.kind == new.kind => self.has_same_content(name, old, &new)?,
+            _ => false,
+        };
+        let times_matter = new.kind == NodeKind::File;
+        let is_unchanged = old.as_ref().is_some_and(|old| {
+            same && old.has_attributes_of(&new) && (old.mtime == new.mtime || !times_matter)
+        });
+        if is_unchanged {
+            return Ok(());
+        }
+        if new.kind == NodeKind::File && !same {
+            self.store_content(name, &mut new)?;
+        }
+        if new.kind == NodeKind::File && name.probe.links > 1 {
+            self.manifest.hard_links += 1;
+        }
+        self.record(name.path.clone(), old, Some(new))
+    }
+
+    fn has_same_content(&self, name: &Name<'_>, old: &Node, new: &Node) -> Result<bool, SealError> {
+        if new.kind != NodeKind::File {
+            return Ok(old.target == new.target);
+        }
+        let Some((lower, _)) = name.lower.filter(|_| old.size == new.size) else {
+            return Ok(false);
+        };
+        // A lower file that this user may not read, or that shrinks while it is read, is not the
+        // same; the copy is then stored whole.
+        let Ok(old_file) = tree::open_file(lower, name.name) else {
+            return Ok(false);
+        };
+        let new_file = self.open_content(name)?;
+        content::is_same(&new_file, &old_file, new.size).or(Ok(false))
+    }
+
+    fn store_content(&mut self, name: &Name<'_>, new: &mut Node) -> Result<(), SealError> {
+        let file = self.open_content(name)?;
+        let write = |source| SealError::Write {
+            path: self.request.into.to_path_buf(),
+            source,
+        };
+        if self.pack.is_none() {
+            let file = change::create_pack(self.request.into).map_err(write)?;
+            self.pack = Some(PackWriter::new(file));
+        }
+        if let Some(pack) = self.pack.as_mut() {
+            new.content = Some(pack.append(&file, new.size).map_err(write)?);
+        }
+        Ok(())
+    }
+
+    fn open_content(&self, name: &Name<'_>) -> Result<std::fs::File, SealError> {
+        let read = |source| in_upper(Some(&name.path), source);
+        if !self.is_root && name.probe.mode & 0o400 == 0 {
+            tree::set_mode(name.upper, name.name, name.probe.mode | 0o400).map_err(read)?;
+        }
+        tree::open_file(name.upper, name.name).map_err(read)
+    }
+
+    fn read_new(&self, name: &Name<'_>) -> Result<Node, SealError> {
+        let read = |source| in_upper(Some(&name.path), source);
+        // Extended attributes of the user can be read only where the content can.
+        if !self.is_root && name.probe.kind == NodeKind::File && name.probe.mode & 0o400 == 0 {
+            tree::set_mode(name.upper, name.name, name.probe.mode | 0o400).map_err(read)?;
+        }
+        let mut node = node::read(name.upper, name.name, &name.probe).map_err(read)?;
+        node.identity = None;
+        let shift = self.request.ids;
+        let (uid, gid) = name.probe.owner;
+        // An ordinary user can give files to nobody, so whatever owner shows here is that user.
+        node.owner = match self.is_root {
+            true => Some((shift.inside(uid), shift.inside(gid))),
+            false => name.lower.map(|(_, probe)| probe.owner),
+        };
+        Ok(node)
+    }
+
+    fn read_old(&self, name: &Name<'_>) -> Result<Option<Node>, SealError> {
+        let Some((lower, probe)) = &name.lower else {
+            return Ok(None);
+        };
+        let read = |source| in_lower(&name.path, source);
+        node::read(*lower, name.name, probe).map(Some).map_err(read)
+    }
+
+    /// What an opaque directory does not show is gone.
+    fn delete_hidden(
+        &mut self,
+        step: &Step,
+        lower: BorrowedFd<'_>,
+        shown: &[Vec<u8>],
+    ) -> Result<(), SealError> {
+        let shown = shown.iter().map(Vec::as_slice).collect();
+        match &step.path {
+            Some(path) => self.delete_all_but(path, lower, &shown),
+            None => Ok(()),
+        }
+    }
+
+    fn delete_all_but(
+        &mut self,
+        path: &RelativePath,
+        lower: BorrowedFd<'_>,
+        kept: &BTreeSet<&[u8]>,
+    ) -> Result<(), SealError> {
+        let names = tree::names(lower).map_err(|source| in_lower(path, source))?;
+        for name in names.iter().filter(|name| !kept.contains(name.as_slice())) {
+            let Some(below) = self.join(Some(path), name) else {
+                continue;
+            };
+            let probe = tree::probe(lower, name).map_err(|source| in_lower(&below, source))?;
+            if let Some(probe) = probe {
+                self.delete(&below, lower, name, &probe)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that `name` of the lower tree is gone; what was in it follows later.
+    fn delete(
+        &mut self,
+        path: &RelativePath,
+        lower: BorrowedFd<'_>,
+        name: &[u8],
+        probe: &Probe,
+    ) -> Result<(), SealError> {
+        let node = node::read(lower, name, probe).map_err(|source| in_lower(path, source))?;
+        if node.kind == NodeKind::Directory {
+            self.gone.push(path.clone());
+        }
+        self.record(path.clone(), Some(node), None)
+    }
+
+    /// Records everything in a lower directory that is gone.
+    fn delete_below(&mut self, path: &RelativePath) -> Result<(), SealError> {
+        match self.open_lower(Some(path))? {
+            Some(lower) => self.delete_all_but(path, lower.as_fd(), &BTreeSet::new()),
+            None => Ok(()),
+        }
+    }
+
+    fn record(
+        &mut self,
+        path: RelativePath,
+        old: Option<Node>,
+        new: Option<Node>,
+    ) -> Result<(), SealError> {
+        self.path_bytes += path.as_bytes().len();
+        let count = self.manifest.entries.len();
+        if count >= CHANGE_ENTRIES_MAX || self.path_bytes > PATHS_BYTES_MAX {
+            return Err(SealError::TooMany);
+        }
+        let changed_while_running = old.as_ref().is_some_and(|old| self.is_recent(old));
+        self.manifest.entries.push(FileEntry {
+            path,
+            old,
+            new,
+            changed_while_running,
+        });
+        Ok(())
+    }
+
+    /// Whether somebody changed the real one since the run began. Names that come and go in a
+    /// directory set both its times alike, and are judged by themselves.
+    fn is_recent(&self, old: &Node) -> bool {
+        let ctime = old.identity.map(|identity| identity.ctime);
+        let only_names = old.kind == NodeKind::Directory && ctime == Some(old.mtime);
+        ctime.is_some_and(|ctime| ctime >= self.running_since) && !only_names
+    }
+
+    fn join(&mut self, parent: Option<&RelativePath>, name: &[u8]) -> Option<RelativePath> {
+        let path = match parent {
+            None => RelativePath::new(name.to_vec()),
+            Some(parent) => parent.join(name),
+        };
+        if path.is_none() {
+            let place = parent.map(RelativePath::visible).unwrap_or_default();
+            self.manifest.skipped.push(Skipped {
+                path: format!("{place}/{}", visible(name)),
+                reason: "the path is too long or too deep".to_owned(),
+            });
+        }
+        path
+    }
+
+    fn skip(&mut self, path: &RelativePath, reason: &str) {
+        self.manifest.skipped.push(Skipped {
+            path: path.visible(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn open_upper(&self, path: Option<&RelativePath>) -> Result<OwnedFd, SealError> {
+        let read = |source| in_upper(path, source);
+        if let Some(path) = path.filter(|_| !self.is_root) {
+            let (parent, name) = tree::open_parent(self.request.upper, path).map_err(read)?;
+            let probe = tree::probe(&parent, name).map_err(read)?;
+            if let Some(probe) = probe.filter(|probe| probe.mode & 0o700 != 0o700) {
+                tree::set_mode(parent.as_fd(), name, probe.mode | 0o700).map_err(read)?;
+            }
+        }
+        tree::open_directory(self.request.upper, path).map_err(read)
+    }
+
+    fn open_lower(&self, path: Option<&RelativePath>) -> Result<Option<OwnedFd>, SealError> {
+        match tree::open_directory(self.request.lower.root(), path) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(error) if tree::is_elsewhere(&error) => Ok(None),
+            Err(source) => Err(SealError::Lower {
+                place: path.map(RelativePath::visible).unwrap_or_default(),
+                source,
+            }),
+        }
+    }
+
+    /// Pairs each added file with a deleted one of the same bytes, if there is one.
+    fn renames(&self) -> Vec<(RelativePath, RelativePath)> {
+        let mut added: HashMap<u64, Vec<(&str, &RelativePath)>> = HashMap::new();
+        for entry in &self.manifest.entries {
+            let new = entry.new.as_ref().filter(|new| new.size > 0);
+            let hash = new
+                .and_then(|new| new.content.as_ref())
+                .map(|content| &content.hash);
+            if let (Some(new), Some(hash), Change::Added) = (new, hash, entry.change()) {
+                added.entry(new.size).or_default().push((hash, &entry.path));
+            }
+        }
+        let mut pairs = Vec::new();
+        for entry in &self.manifest.entries {
+            let old = entry.old.as_ref().filter(|_| entry.new.is_none());
+            let Some(candidates) = old.and_then(|old| added.get_mut(&old.size)) else {
+                continue;
+            };
+            let size = old.map_or(0, |old| old.size);
+            let Some(hash) = self
+                .hash_lower(&entry.path, size)
+                .filter(|_| !candidates.is_empty())
+            else {
+                continue;
+            };
+            if let Some(at) = candidates.iter().position(|(other, _)| *other == hash) {
+                pairs.push((entry.path.clone(), candidates.remove(at).1.clone()));
+            }
+        }
+        pairs
+    }
+
+    /// The hash of a lower file; none if it cannot be read, which only costs the pairing.
+    fn hash_lower(&self, path: &RelativePath, size: u64) -> Option<String> {
+        let (parent, name) = tree::open_parent(self.request.lower.root(), path).ok()?;
+        let file = tree::open_file(parent.as_fd(), name).ok()?;
+        content::hash(&file, size).ok()
+    }
+}
+
+fn in_upper(path: Option<&RelativePath>, source: io::Error) -> SealError {
+    let place = path.map_or_else(|| ".".to_owned(), RelativePath::visible);
+    SealError::Upper { place, source }
+}
+
+fn in_lower(path: &RelativePath, source: io::Error) -> SealError {
+    let place = path.visible();
+    SealError::Lower { place, source }
+}
