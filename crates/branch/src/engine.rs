@@ -126,7 +126,10 @@ impl EngineError {
     missing_debug_implementations,
     reason = "a closure has nothing to show"
 )]
-pub struct Steps<'a>(Option<&'a mut dyn FnMut(&str) -> ControlFlow<()>>);
+pub struct Steps<'a>(Option<&'a mut Watch<'a>>);
+
+/// What a test answers at a step.
+type Watch<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
 
 impl<'a> Steps<'a> {
     /// Never stops: the real thing.
@@ -136,7 +139,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Asks `watch` at each step.
-    pub fn watched(watch: &'a mut dyn FnMut(&str) -> ControlFlow<()>) -> Self {
+    pub fn watched(watch: &'a mut (dyn FnMut(&str) -> ControlFlow<()> + 'a)) -> Self {
         Self(Some(watch))
     }
 

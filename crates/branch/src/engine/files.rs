@@ -6,10 +6,14 @@ mod content; // the bytes of files: compared, hashed, packed
 mod node; // one file, directory, link or pipe
 mod change; // the change set, and how it is kept on disk
 mod seal; // upper directory → change set
+mod diff; // a change set shown, structured
+mod render; // a change set shown, as lines
 
 pub use change::{Change, FileChanges, FileEntry, LoadError, Skipped, Summary};
 pub use content::Content;
+pub use diff::{DiffBody, FileDiff, Hunk, Line, Side};
 pub use node::{Identity, Node};
+pub use render::{LineStyle, StyledLine};
 pub use seal::{IdShift, SealError, SealRequest, seal};
 pub use text::{ByteText, RelativePath, TextError, visible};
 pub use tree::{FileTime, NodeKind};

@@ -2,3 +2,4 @@
 
 mod stage; // a workspace and a run over it
 mod sealing; // upper directory → change set
+mod showing; // change set → text

@@ -227,6 +227,15 @@ impl FileChanges {
         &self.manifest.entries
     }
 
+    /// The change at `path`, if there is one.
+    #[must_use]
+    pub fn entry(&self, path: &RelativePath) -> Option<&FileEntry> {
+        let found = self
+            .entries()
+            .binary_search_by(|entry| entry.path.cmp(path));
+        found.ok().and_then(|at| self.entries().get(at))
+    }
+
     /// Pairs of a deleted and an added path with the same bytes.
     #[must_use]
     pub fn renames(&self) -> &[(RelativePath, RelativePath)] {

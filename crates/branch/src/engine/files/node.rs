@@ -73,20 +73,22 @@ impl Node {
 
 /// Reads what `name` in `directory` is, its content aside.
 pub(crate) fn read(directory: BorrowedFd<'_>, name: &[u8], probe: &Probe) -> io::Result<Node> {
-    let target = match probe.kind {
-        NodeKind::Symlink => Some(ByteText(tree::target(directory, name)?)),
-        _ => None,
+    let kind = probe.kind;
+    let target = match kind == NodeKind::Symlink {
+        true => Some(ByteText(tree::target(directory, name)?)),
+        false => None,
     };
-    let xattrs = match probe.kind {
-        NodeKind::File | NodeKind::Directory => tree::xattrs(directory, name)?,
-        _ => Xattrs::new(),
+    let xattrs = match matches!(kind, NodeKind::File | NodeKind::Directory) {
+        true => tree::xattrs(directory, name)?,
+        false => Xattrs::new(),
     };
-    let size = match probe.kind {
-        NodeKind::File => probe.size,
-        _ => 0,
+    let size = if kind == NodeKind::File {
+        probe.size
+    } else {
+        0
     };
     Ok(Node {
-        kind: probe.kind,
+        kind,
         mode: probe.mode,
         owner: Some(probe.owner),
         size,

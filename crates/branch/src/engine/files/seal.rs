@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use belljar_base::bounds::CHANGE_ENTRIES_MAX;
 use belljar_base::{HasKind, Kind, Timestamp};
+use rustix::io::Errno;
 
 use super::change::{self, Change, FileChanges, FileEntry, Manifest, Skipped};
 use super::content::{self, PackWriter};
@@ -105,10 +106,10 @@ impl HasKind for SealError {
 
 /// A full disk is a bound that was reached; everything else may pass.
 pub(crate) fn kind_of(error: &io::Error) -> Kind {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::Exhausted,
-        io::ErrorKind::PermissionDenied => Kind::Denied,
-        io::ErrorKind::InvalidData => Kind::Invalid,
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE) => Kind::Exhausted,
+        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Kind::Denied,
+        _ if error.kind() == io::ErrorKind::InvalidData => Kind::Invalid,
         _ => Kind::Unavailable,
     }
 }

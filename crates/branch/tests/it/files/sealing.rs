@@ -1,4 +1,8 @@
 //! What is found in an upper directory.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a stage that cannot be set is a failed test"
+)]
 
 use expect_test::{Expect, expect};
 

@@ -1,4 +1,8 @@
 //! A workspace in a temporary directory, and runs over it in a real overlay.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a stage that cannot be set is a failed test"
+)]
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
