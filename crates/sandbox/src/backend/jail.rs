@@ -1,0 +1,149 @@
+//! The jail: namespaces of every kind, an own tree, no capabilities, a system-call filter,
+//! Landlock and limits, on the host's kernel. For root and for ordinary users.
+
+pub(crate) mod plan; // the set-up as data
+mod tree; // which file systems, where
+mod landlock; // what may be done below which path
+pub(crate) mod cgroup; // limits, by control groups
+mod enclosed; // a jail that runs
+mod refusal; // a failed step, in words a person can act on
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use belljar_base::RunId;
+
+use super::{Backend, Enclosed, StartError};
+use crate::host::Host;
+use crate::spec::Spec;
+use crate::sys;
+use crate::template::Template;
+use cgroup::Group;
+use plan::{Deed, Step, c};
+
+/// Jails on this host.
+#[derive(Debug)]
+pub struct Jail {
+    host: Arc<Host>,
+    guest: OwnedFd,
+}
+
+impl Jail {
+    /// Prepares to make jails.
+    ///
+    /// # Errors
+    /// When the guest's program cannot be held in memory.
+    pub fn new(host: Arc<Host>) -> Result<Self, StartError> {
+        let guest = sys::guest_program().map_err(|source| StartError::Step {
+            step: "hold the guest's program",
+            source,
+        })?;
+        Ok(Self { host, guest })
+    }
+
+    /// Removes what a dead supervisor left of a run: its control groups.
+    ///
+    /// # Errors
+    /// When a group cannot be removed.
+    pub fn reap(&self, run: RunId) -> io::Result<bool> {
+        self.host.groups.reap(run)
+    }
+}
+
+impl Backend for Jail {
+    fn start(&self, spec: &Spec, template: &Template) -> Result<Box<dyn Enclosed>, StartError> {
+        let step = |step| move |source| StartError::Step { step, source };
+        let mut steps = Vec::with_capacity(160);
+        let trees = compose(spec, template, &self.host, &mut steps);
+        assert!(
+            trees.sources.len() <= sys::TREES_MAX,
+            "a plan with too many trees"
+        );
+        let group = Group::make(&self.host.groups, spec.id, &spec.limits)
+            .map_err(step("make the control groups"))?;
+        let (ours, theirs) = channel().map_err(step("open a channel to the guest"))?;
+        let inheritance = sys::Inheritance {
+            steps: &steps,
+            trees: trees.sources.len(),
+            channel: &theirs,
+            guest: &self.guest,
+        };
+        let birthplace = group.birthplace().map_err(step("open the control group"))?;
+        let born = sys::clone_into_jail(&inheritance, birthplace.as_ref())
+            .map_err(|source| refusal::of_clone(source, &self.host))?;
+        drop(theirs);
+        let mut jail = enclosed::Jailed::new(born, ours, group, shift_of(&self.host, spec.id));
+        jail.complete(&self.host, &trees, &steps)?;
+        Ok(Box::new(jail))
+    }
+}
+
+/// The whole plan of a jail, in kernel order.
+fn compose(spec: &Spec, template: &Template, host: &Host, steps: &mut Vec<Step>) -> tree::Trees {
+    let (user, group) = if host.shifts_ids() {
+        (0, 0)
+    } else {
+        (host.user, host.group)
+    };
+    steps.push(Step::new("user namespace", Deed::Identity { user, group }));
+    steps.push(Step::new("cgroup namespace", Deed::CgroupNamespace));
+    steps.push(Step::new("mount namespace", Deed::Private));
+    let trees = tree::build(spec, template, host, steps);
+    // The tree's last step is Landlock; what still needs capabilities comes before it.
+    let landlock = steps.pop();
+    steps.push(Step::new(
+        "uts namespace",
+        Deed::HostName { name: c("belljar") },
+    ));
+    steps.push(Step::new("network namespace", Deed::Loopback));
+    let limits = &spec.limits;
+    for (resource, value) in [
+        (libc::RLIMIT_NPROC, limits.pids),
+        (libc::RLIMIT_NOFILE, limits.open_files),
+        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_FSIZE, limits.disk_bytes),
+        (libc::RLIMIT_MEMLOCK, 64 << 10),
+    ] {
+        steps.push(Step::new("limits", Deed::Limit { resource, value }));
+    }
+    if host.groups.version().is_none() {
+        let value = limits.memory_bytes;
+        steps.push(Step::new(
+            "limits",
+            Deed::Limit {
+                resource: libc::RLIMIT_AS,
+                value,
+            },
+        ));
+    }
+    steps.push(Step::new("session", Deed::Session));
+    steps.push(Step::new("capabilities", Deed::DropCapabilities));
+    steps.push(Step::new("no-new-privileges", Deed::NoNewPrivileges));
+    steps.extend(landlock);
+    steps.push(Step::new("seccomp", Deed::Filter));
+    trees
+}
+
+/// The first of the 65,536 host ids that a run's ids are shifted to. Different runs get different
+/// ranges as far as the numbers reach, so that not even a leak between two could be used.
+fn shift_of(host: &Host, run: RunId) -> Option<u32> {
+    const FIRST: u32 = 0x7000_0000;
+    const RANGES: u32 = 0x6fff;
+    host.shifts_ids().then(|| {
+        let text = run.to_string();
+        let sum = text.bytes().fold(0_u32, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+        });
+        FIRST + (sum % RANGES) * 0x1_0000
+    })
+}
+
+fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
