@@ -132,12 +132,7 @@ impl FileChanges {
                 if pack.is_none() {
                     pack = self.open_pack().ok();
                 }
-                show(
-                    entry,
-                    targets.get(&entry.path).copied(),
-                    workspace,
-                    pack.as_ref(),
-                )
+                show(entry, source_of(entry), workspace, pack.as_ref())
             })
     }
 }

@@ -74,19 +74,18 @@ impl FileDiff {
     fn headers(&self) -> Vec<StyledLine> {
         let from = self.renamed_from.as_ref().unwrap_or(&self.path);
         let mut texts = vec![format!("diff --git a/{from} b/{}", self.path)];
-        match (
-            self.change,
-            &self.old_mode,
-            &self.new_mode,
-            &self.renamed_from,
-        ) {
+        match (self.change, &self.old_mode, &self.new_mode) {
             (Change::Added, None, Some(mode)) => texts.push(format!("new file mode {mode}")),
-            (Change::Deleted, Some(mode), _) => texts.push(format!("deleted file mode {mode}")),
+            (Change::Deleted, Some(mode), None) => texts.push(format!("deleted file mode {mode}")),
             (_, Some(old), Some(new)) => {
                 texts.push(format!("old mode {old}"));
                 texts.push(format!("new mode {new}"));
             }
             _ => {}
+        }
+        if let Some(from) = &self.renamed_from {
+            texts.push(format!("rename from {from}"));
+            texts.push(format!("rename to {}", self.path));
         }
         texts
             .into_iter()

@@ -61,6 +61,8 @@ fn a_person_can_read_it() {
             +n
             \ No newline at end of file
             diff --git a/big b/large
+            old mode 100644
+            new mode 100755
             rename from big
             rename to large
             diff --git a/n b/n
