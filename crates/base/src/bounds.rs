@@ -8,6 +8,12 @@ pub const COMMAND_BYTES_MAX: usize = 2 << 20;
 pub const RECORD_BYTES_MAX: usize = 65_535;
 /// Records written by one group commit.
 pub const COMMIT_RECORDS_MAX: usize = 4096;
+/// Bytes written by one group commit.
+pub const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Bytes after which the ledger begins a new segment, unless told otherwise.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Bytes of zeros a segment is extended by, so that most commits leave its size alone.
+pub const SEGMENT_EXTEND_BYTES: usize = 256 << 10;
 /// Entries in one change set, files or rows.
 pub const CHANGE_ENTRIES_MAX: usize = 10_000_000;
 /// Depth of a path below a workspace, in components.
