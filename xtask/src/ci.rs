@@ -13,10 +13,10 @@ const STEPS: &[Step] = &[
     ("tidy", tidy::run),
     ("dependencies", dependencies::run),
     ("clippy", clippy),
+    ("documents", documents),
+    ("doc tests", doc_tests),
     ("tests", tests),
     ("tests as an ordinary user", ordinary::run),
-    ("doc tests", doc_tests),
-    ("documents", documents),
 ];
 
 /// Runs every step and sums up.
@@ -43,6 +43,11 @@ pub(crate) fn run() -> Result<(), Failure> {
         .filter(|(.., failure)| failure.is_some())
         .map(|(name, ..)| *name)
         .collect();
+    say(format!(
+        "steps: {} passed, {} failed",
+        ends.len() - failed.len(),
+        failed.len()
+    ));
     if failed.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 //! this step looks for. The programs and tests that the step before built are copied to a directory
 //! that everyone can read and run as a user made for the purpose, with a home and a state directory
 //! of its own. Afterwards the user, the directory and every process of that user are gone; a process
-//! that had to be ended is a failure, for it outlived its test.
+//! that had to be ended is a failure, for it outlived its test, and so is a temporary file.
 //!
 //! **What tests must follow to run here:**
 //! - the program under test is `$BELLJAR_BIN` where that is set, else `env!("CARGO_BIN_EXE_belljar")`
@@ -60,6 +60,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     if let Some(list) = place.left_behind() {
         failed.push(format!("processes outlived the tests: {list}"));
     }
+    if let Some(list) = place.forgotten() {
+        failed.push(format!("temporary files outlived the tests: {list}"));
+    }
     place.remove()?;
     if failed.is_empty() {
         return Ok(());
@@ -89,7 +92,7 @@ struct Profile {
 
 fn built() -> Result<Built, Failure> {
     let mut arguments = BUILD.to_vec();
-    arguments.extend(["--quiet", "--message-format=json"]);
+    arguments.extend(["--quiet", "--message-format=json-render-diagnostics"]);
     Ok(sort(&capture(&mut program("cargo", &arguments))?))
 }
 
@@ -227,6 +230,18 @@ impl Place {
                     .then(|| (id, name.trim().to_owned()))
             })
             .collect()
+    }
+
+    /// What the tests left in the directory for temporary files.
+    fn forgotten(&self) -> Option<String> {
+        let entries = fs::read_dir(self.path("tmp"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// Removes user and directory.

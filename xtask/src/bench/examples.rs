@@ -1,12 +1,12 @@
 //! What a package measures of its own insides, in an example of its own.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use serde::Deserialize;
 
 use super::place::{Place, progress};
 use super::{Outcome, Outcomes, PROMISES};
-use crate::shell::program;
+use crate::shell::{Failure, program};
 
 /// A line of an example.
 #[derive(Debug, Deserialize)]
@@ -49,21 +49,13 @@ pub(super) fn measure(place: &Place, wanted: &dyn Fn(&str) -> bool) -> Outcomes 
         if !ids.iter().any(|id| wanted(id)) {
             continue;
         }
-        progress(&format!("{package}, {}", example.display()));
-        let output = program(&example.to_string_lossy(), &[])
-            .current_dir(place.path())
-            .env("TMPDIR", place.path())
-            .stderr(Stdio::inherit())
-            .output();
-        let why = match output {
-            Ok(output) => {
-                outcomes.append(&mut read(&String::from_utf8_lossy(&output.stdout)));
-                format!(
-                    "`{package}` does not print it, and ended with {}",
-                    output.status
-                )
+        progress(&format!("{package}, example {example}"));
+        let why = match run(place, package, example) {
+            Ok((printed, end)) => {
+                outcomes.append(&mut read(&printed));
+                format!("the example of `{package}` did not print it and ended with {end}")
             }
-            Err(error) => format!("cannot start `{}`: {error}", example.display()),
+            Err(failure) => failure.to_string(),
         };
         for id in ids {
             let missing = || Outcome::Missing(why.clone());
@@ -71,6 +63,19 @@ pub(super) fn measure(place: &Place, wanted: &dyn Fn(&str) -> bool) -> Outcomes 
         }
     }
     outcomes
+}
+
+/// What an example prints, and how it ends.
+fn run(place: &Place, package: &str, example: &str) -> Result<(String, ExitStatus), Failure> {
+    let built = place.example(package, example)?;
+    let output = program(&built.to_string_lossy(), &[])
+        .current_dir(place.path())
+        .env("TMPDIR", place.path())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::new(format!("cannot start `{example}`: {error}")))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((printed, output.status))
 }
 
 /// The outcomes in what an example printed; lines that are not one are for people.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::metadata::Metadata;
-use crate::shell::{Failure, program, root, run as start, say};
+use crate::shell::{Failure, program, root, run as start};
 
 /// Where measurements happen. Removed with everything in it.
 #[derive(Debug)]
@@ -15,10 +15,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Builds everything in the release profile and makes the directory.
+    /// Builds the shipped program as a user does and makes the directory.
     pub(super) fn new() -> Result<Self, Failure> {
         let metadata = Metadata::load()?;
-        let arguments = ["build", "--release", "--workspace", "--bins", "--examples"];
+        let arguments = ["build", "--release", "--package=belljar", "--bins"];
         start(&mut program("cargo", &arguments))?;
         let target = root().join("target");
         let directory = tempfile::Builder::new()
@@ -36,19 +36,36 @@ impl Place {
         self.directory.path()
     }
 
-    /// The examples that measure, as (package, program).
-    pub(super) fn examples(&self) -> Vec<(String, PathBuf)> {
+    /// The examples that measure, as (package, example).
+    pub(super) fn examples(&self) -> Vec<(&str, &str)> {
         let mut examples = Vec::new();
         for package in self.metadata.ours() {
             for target in &package.targets {
                 let is_example = target.kind.iter().any(|kind| kind == "example");
                 if is_example && target.name.starts_with("measure") {
-                    let path = root().join("target/release/examples").join(&target.name);
-                    examples.push((package.name.clone(), path));
+                    examples.push((package.name.as_str(), target.name.as_str()));
                 }
             }
         }
         examples
+    }
+
+    /// Builds an example and copies it here: two packages may call theirs the same, and cargo puts
+    /// both in one place.
+    pub(super) fn example(&self, package: &str, name: &str) -> Result<PathBuf, Failure> {
+        let arguments = [
+            "build",
+            "--release",
+            "--package",
+            package,
+            "--example",
+            name,
+        ];
+        start(&mut program("cargo", &arguments))?;
+        let copy = self.path().join(format!("{package}-{name}"));
+        std::fs::copy(root().join("target/release/examples").join(name), &copy)
+            .map_err(|error| Failure::new(format!("cannot copy `{name}`: {error}")))?;
+        Ok(copy)
     }
 
     /// `belljar`, with a state directory of this place, writing nothing where we look.
@@ -114,16 +131,12 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Says on standard error what is being measured, so that `--json` stays clean.
-pub(super) fn progress(id: &str) {
-    // Nobody may be reading; the measurement goes on.
-    if std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("measuring {id}\n").as_bytes(),
-    )
-    .is_err()
-    {
-        say("");
-    }
+#[expect(
+    clippy::print_stderr,
+    reason = "a developer's tool talks to a terminal"
+)]
+pub(super) fn progress(what: &str) {
+    eprintln!("measuring {what}");
 }
 
 fn millis(took: Duration) -> f64 {
