@@ -138,7 +138,7 @@ impl Place {
         let mut place = Self { directory, uid: 0 };
         let home = place.path("home");
         // One left over by a run that was killed is as good; what it owns is not ours to touch.
-        if capture(&mut program("id", &["-u", USER])).is_err() {
+        if capture(&mut program("getent", &["passwd", USER])).is_err() {
             start(
                 program(
                     "useradd",
