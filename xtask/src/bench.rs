@@ -2,9 +2,8 @@
 //!
 //! What cannot be measured here says why and prints no number. Everything is built in the release
 //! profile first. A package measures its own insides in an example named `measure` or `measure_*`
-//! that prints one JSON object a line, `{"id": "…", "value": 1.5}`, in the unit of the promise;
-//! `"peer"` is a second number measured the same way on something else, `"skipped": "why"` stands
-//! in for the value where this machine cannot measure it. Other lines are for people.
+//! that takes a directory and prints one JSON object; `bench/examples.rs` says which of its numbers
+//! are promised. A text in place of a number is why it could not be measured.
 
 mod commands; // whole programs against their peers
 mod examples; // what a package measures of its own insides

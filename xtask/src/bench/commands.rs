@@ -23,12 +23,32 @@ const MEASUREMENTS: &[Measurement] = &[
 /// Measures what is wanted; a failure is the reason of a missing number.
 pub(super) fn measure(place: &Place, wanted: &dyn Fn(&str) -> bool) -> Outcomes {
     let mut outcomes = Outcomes::new();
+    let mut runs = None;
     for (id, deed) in MEASUREMENTS.iter().filter(|(id, _)| wanted(id)) {
         progress(id);
-        let outcome = deed(place).unwrap_or_else(|why| Outcome::Missing(why.to_string()));
+        let outcome = match runs.get_or_insert_with(|| really_runs(place)) {
+            Ok(()) => deed(place).unwrap_or_else(|why| Outcome::Missing(why.to_string())),
+            Err(why) => Outcome::Missing(why.clone()),
+        };
         outcomes.insert((*id).to_owned(), outcome);
     }
     outcomes
+}
+
+/// Whether a command really runs: a program that does nothing would win every race.
+fn really_runs(place: &Place) -> Result<(), String> {
+    let script = "test -e /proc/self && echo inside; exit 7";
+    let output = place
+        .belljar(&["run", "--", "sh", "-c", script])
+        .output()
+        .map_err(|error| format!("cannot start `belljar`: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).contains("inside");
+    if said && output.status.code() == Some(7) {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let last = words.lines().next_back().unwrap_or("it said nothing");
+    Err(format!("`belljar run` does not run a command here: {last}"))
 }
 
 fn measured((ours, peer): (f64, f64)) -> Outcome {

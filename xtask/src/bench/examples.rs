@@ -1,121 +1,119 @@
 //! What a package measures of its own insides, in an example of its own.
 
-use std::process::{ExitStatus, Stdio};
-
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::place::{Place, progress};
-use super::{Outcome, Outcomes, PROMISES};
-use crate::shell::{Failure, program};
+use super::{Outcome, Outcomes};
+use crate::shell::{Failure, capture, program};
 
-/// A line of an example.
-#[derive(Debug, Deserialize)]
-struct Line {
-    id: String,
-    value: Option<f64>,
-    peer: Option<f64>,
-    skipped: Option<String>,
-}
+/// A number that an example prints: the promise it is for, its name there, and what one of the
+/// promise's units is in it.
+type Reading = (&'static str, &'static str, f64);
 
-/// Which package measures what.
-const MEASURED_BY: &[(&str, &[&str])] = &[
+/// What each package's example prints, in one JSON object.
+const READINGS: &[(&str, &[Reading])] = &[
+    ("belljar-sandbox", ENCLOSING),
+    ("belljar-server", ENCLOSING),
     (
-        "belljar-sandbox",
-        &["create_destroy", "idle_memory", "alive_sandboxes"],
+        "belljar-ledger",
+        &[
+            ("ledger_append", "durable_records_per_s", 1.0),
+            ("ledger_verify", "verify_ms", 1000.0),
+        ],
     ),
-    (
-        "belljar-server",
-        &["create_destroy", "idle_memory", "alive_sandboxes"],
-    ),
-    ("belljar-ledger", &["ledger_append", "ledger_verify"]),
     (
         "belljar-branch",
         &[
-            "sqlite_branch",
-            "sqlite_diff",
-            "sqlite_merge",
-            "sqlite_revert",
-            "file_diff",
+            ("sqlite_branch", "branch_us", 1000.0),
+            ("sqlite_diff", "diff_ms", 1.0),
+            ("sqlite_merge", "merge_ms", 1000.0),
+            ("sqlite_revert", "revert_ms", 1000.0),
         ],
     ),
+];
+const ENCLOSING: &[Reading] = &[
+    ("create_destroy", "create_destroy_p50_us", 1000.0),
+    ("idle_memory", "idle_memory_kib", 1024.0),
+    ("alive_sandboxes", "alive_sandboxes", 1.0),
 ];
 
 /// Runs the examples that measure something wanted.
 pub(super) fn measure(place: &Place, wanted: &dyn Fn(&str) -> bool) -> Outcomes {
     let mut outcomes = Outcomes::new();
     for (package, example) in place.examples() {
-        let measures = MEASURED_BY.iter().find(|(by, _)| *by == package);
-        let ids = measures.map(|(_, ids)| *ids).unwrap_or_default();
-        if !ids.iter().any(|id| wanted(id)) {
+        let readings = READINGS.iter().find(|(by, _)| *by == package);
+        let readings = readings.map(|(_, readings)| *readings).unwrap_or_default();
+        if !readings.iter().any(|(id, ..)| wanted(id)) {
             continue;
         }
         progress(&format!("{package}, example {example}"));
-        let why = match run(place, package, example) {
-            Ok((printed, end)) => {
-                outcomes.append(&mut read(&printed));
-                format!("the example of `{package}` did not print it and ended with {end}")
+        let answer = run(place, package, example);
+        for (id, name, per_unit) in readings {
+            let outcome = match &answer {
+                Ok(answer) => read(answer, name, *per_unit),
+                Err(failure) => Outcome::Missing(failure.to_string()),
+            };
+            // Of two examples the one that has a number speaks.
+            let known = outcomes.get(*id);
+            if !matches!(known, Some(Outcome::Measured { .. })) {
+                outcomes.insert((*id).to_owned(), outcome);
             }
-            Err(failure) => failure.to_string(),
-        };
-        for id in ids {
-            let missing = || Outcome::Missing(why.clone());
-            outcomes.entry((*id).to_owned()).or_insert_with(missing);
         }
     }
     outcomes
 }
 
-/// What an example prints, and how it ends.
-fn run(place: &Place, package: &str, example: &str) -> Result<(String, ExitStatus), Failure> {
+/// What an example prints, measuring in a directory of its own on the repository's disk.
+fn run(place: &Place, package: &str, example: &str) -> Result<Value, Failure> {
     let built = place.example(package, example)?;
-    let output = program(&built.to_string_lossy(), &[])
-        .current_dir(place.path())
-        .env("TMPDIR", place.path())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::new(format!("cannot start `{example}`: {error}")))?;
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok((printed, output.status))
+    let directory = place.path().join(format!("{package}-{example}.d"));
+    std::fs::create_dir(&directory)
+        .map_err(|error| Failure::new(format!("cannot make a directory: {error}")))?;
+    let mut command = program(&built.to_string_lossy(), &[]);
+    command.arg(&directory).current_dir(&directory);
+    let printed = capture(&mut command)?;
+    serde_json::from_str(&printed)
+        .map_err(|error| Failure::new(format!("`{example}` does not print JSON: {error}")))
 }
 
-/// The outcomes in what an example printed; lines that are not one are for people.
-fn read(text: &str) -> Outcomes {
-    let lines = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let known = lines.filter(|line| PROMISES.iter().any(|promise| promise.id == line.id));
-    known
-        .map(|line| {
-            let outcome = match line.value {
-                Some(ours) if line.skipped.is_none() => Outcome::Measured {
-                    ours,
-                    peer: line.peer,
-                },
-                _ => Outcome::Missing(line.skipped.unwrap_or_else(|| "no value".to_owned())),
-            };
-            (line.id, outcome)
-        })
-        .collect()
+/// The number of that name; where it is text, the text says why it could not be measured.
+fn read(answer: &Value, name: &str, per_unit: f64) -> Outcome {
+    match answer.get(name) {
+        Some(Value::String(why)) => Outcome::Missing(why.clone()),
+        Some(value) => value.as_f64().map_or_else(
+            || Outcome::Missing(format!("`{name}` is no number")),
+            |value| Outcome::Measured {
+                ours: value / per_unit,
+                peer: None,
+            },
+        ),
+        None => Outcome::Missing(format!("the example does not print `{name}`")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::PROMISES;
 
     #[test]
-    fn lines_become_outcomes() {
-        let text = "for people\n{\"id\": \"ledger_append\", \"value\": 5.0}\n\
-                    {\"id\": \"sqlite_branch\", \"skipped\": \"no reflinks here\"}\n\
-                    {\"id\": \"unknown\", \"value\": 1}\n{\"id\": \"ledger_verify\"}\n";
-        let outcomes = read(text);
+    fn an_answer_becomes_outcomes() {
+        let answer = serde_json::json!({ "diff_ms": 120, "branch_us": "no reflinks here" });
         let ours = Outcome::Measured {
-            ours: 5.0,
+            ours: 0.12,
             peer: None,
         };
-        assert_eq!(outcomes.len(), 3);
-        assert_eq!(outcomes["ledger_append"], ours);
-        let why = |text: &str| Outcome::Missing(text.to_owned());
-        assert_eq!(outcomes["sqlite_branch"], why("no reflinks here"));
-        assert_eq!(outcomes["ledger_verify"], why("no value"));
+        assert_eq!(read(&answer, "diff_ms", 1000.0), ours);
+        let missing = |text: &str| Outcome::Missing(text.to_owned());
+        assert_eq!(read(&answer, "branch_us", 1.0), missing("no reflinks here"));
+        let none = missing("the example does not print `merge_ms`");
+        assert_eq!(read(&answer, "merge_ms", 1.0), none);
+    }
+
+    #[test]
+    fn every_reading_is_for_a_promise() {
+        for (id, ..) in READINGS.iter().flat_map(|(_, readings)| *readings) {
+            assert!(PROMISES.iter().any(|promise| promise.id == *id), "{id}");
+        }
     }
 }
