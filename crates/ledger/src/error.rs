@@ -97,7 +97,7 @@ impl HasKind for Fault {
     }
 }
 
-fn io_kind(error: &io::Error) -> Kind {
+pub(crate) fn io_kind(error: &io::Error) -> Kind {
     use io::ErrorKind as E;
     let kind = error.kind();
     let is = |kinds: &[E]| kinds.contains(&kind);

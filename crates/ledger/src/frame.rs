@@ -185,6 +185,13 @@ pub(crate) fn entries(payload: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
+/// Whether there is nothing but zeros.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let equal = |chunk: &[u8]| ZEROS.get(..chunk.len()) == Some(chunk);
+    bytes.chunks(ZEROS.len()).all(equal)
+}
+
 /// What is wrong with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {

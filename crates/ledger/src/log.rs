@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use belljar_base::bounds::SEGMENT_EXTEND_BYTES;
 
+pub(crate) use recover::has_later_frame;
+
 use crate::error::{Fault, Place, Torn};
 use crate::frame::{self, HEAD_BYTES};
 use crate::hint::{self, Boot};
@@ -356,7 +358,7 @@ impl Log {
         let mut bytes = [0; HEAD_BYTES];
         let failed = || Fault::io("read the log");
         let read = read_up_to(&self.file, &mut bytes, place.offset).map_err(failed())?;
-        if bytes.iter().all(|byte| *byte == 0) {
+        if frame::is_zero(&bytes) {
             return Ok(Next::End);
         }
         let head = frame::Head::parse(&bytes).filter(|head| head.first == place.seq);

@@ -151,7 +151,8 @@ impl FromStr for Verifier {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, rest) = text.trim().split_once('+').ok_or(NoteError::Key)?;
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        let (name, rest) = line.split_once('+').ok_or(NoteError::Key)?;
         let (_id, key) = rest.split_once('+').ok_or(NoteError::Key)?;
         let key = BASE64.decode(key).map_err(|_not_base64| NoteError::Key)?;
         let Some((&ED25519, key)) = key.split_first() else {
@@ -160,7 +161,7 @@ impl FromStr for Verifier {
         let key = key.try_into().map_err(|_length| NoteError::Key)?;
         let key = VerifyingKey::from_bytes(key).map_err(|_point| NoteError::Key)?;
         let parsed = Self::new(name.to_owned(), key);
-        if parsed.to_string() != text.trim() {
+        if parsed.to_string() != line {
             return Err(NoteError::Key);
         }
         Ok(parsed)

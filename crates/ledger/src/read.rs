@@ -143,8 +143,8 @@ pub(crate) struct Frames {
     file: BufReader<File>,
     place: Place,
     bound: u64,
-    /// The place after the last record to read.
-    end: u64,
+    /// Where to stop.
+    end: Position,
     payload: Vec<u8>,
 }
 
@@ -180,7 +180,7 @@ impl Frames {
             file,
             place,
             bound: header.bound,
-            end: end.seq(),
+            end: end.clone(),
             payload: Vec::new(),
         };
         frames.skip_to(seq)?;
@@ -194,7 +194,7 @@ impl Frames {
 
     /// Reads and checks the next frame; answers its place and its leaf hashes.
     pub(crate) fn next_frame(&mut self) -> Result<Option<(Place, Vec<Hash>)>, ReadError> {
-        if self.place.seq >= self.end {
+        if self.place.seq >= self.end.seq() {
             return Ok(None);
         }
         self.enter_next_segment()?;
@@ -213,13 +213,18 @@ impl Frames {
         Ok(Some((place, leaves)))
     }
 
+    /// Size and root of the tree of all records, as the writers have it.
+    pub(crate) fn tree(&self) -> (u64, Hash) {
+        (self.end.seq(), self.end.frontier.root())
+    }
+
     /// Reads no more.
     fn finish(&mut self) {
-        self.end = 0;
+        self.place.seq = u64::MAX;
     }
 
     fn skip_to(&mut self, seq: u64) -> Result<(), Fault> {
-        while self.place.seq < self.end.min(seq) {
+        while self.place.seq < self.end.seq().min(seq) {
             self.enter_next_segment()?;
             let head = self.read_head()?;
             let past = head.next() > seq;

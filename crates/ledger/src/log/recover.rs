@@ -59,7 +59,7 @@ impl Log {
             .len();
         let mut rest = vec![0; usize::try_from(length.saturating_sub(place.offset)).unwrap_or(0)];
         read_up_to(&self.file, &mut rest, place.offset).map_err(Fault::io("read the log"))?;
-        if rest.iter().all(|byte| *byte == 0) {
+        if frame::is_zero(&rest) {
             return Ok(());
         }
         self.cut(place)
@@ -104,8 +104,8 @@ impl Log {
 
 /// Whether a frame that holds, of records after `seq`, begins anywhere behind the first byte.
 pub(crate) fn has_later_frame(bytes: &[u8], seq: u64) -> bool {
-    let starts = bytes.windows(frame::MAGIC.len()).enumerate().skip(1);
-    for (at, _) in starts.filter(|(_, window)| *window == frame::MAGIC) {
+    let starts = memchr::memmem::find_iter(bytes, &frame::MAGIC);
+    for at in starts.filter(|at| *at > 0) {
         let Some((head, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk) else {
             continue;
         };

@@ -4,3 +4,9 @@
 mod support; // a ledger in a directory of its own
 #[cfg(test)]
 mod append; // what is appended can be read back
+#[cfg(test)]
+mod export; // an export satisfies an independent judge
+#[cfg(test)]
+mod tamper; // whatever is changed is found, and where
+#[cfg(test)]
+mod torn; // what an interrupted writer leaves behind

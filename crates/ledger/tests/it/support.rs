@@ -57,3 +57,19 @@ pub(crate) fn said(event: &Event) -> String {
     };
     what.to_string()
 }
+
+/// Appends `count` records, one commit each for the first and the last, more at once between.
+pub(crate) fn fill(ledger: &Ledger, count: u64) {
+    let drafts: Vec<_> = (0..count).map(|n| draft(&format!("number {n}"))).collect();
+    let Some((first, rest)) = drafts.split_first() else {
+        return;
+    };
+    ledger.append(std::slice::from_ref(first)).unwrap();
+    let Some((last, middle)) = rest.split_last() else {
+        return;
+    };
+    for batch in middle.chunks(7) {
+        ledger.append(batch).unwrap();
+    }
+    ledger.append(std::slice::from_ref(last)).unwrap();
+}
