@@ -4,5 +4,7 @@
 
 mod workspace; // the directory a run works on
 pub mod engine; // one engine per kind of thing that is branched: files, sqlite
+pub mod merge; // a change set made real over all of them, or not at all
 
+pub use merge::{BranchState, MergeError, MergeReport, Recovery};
 pub use workspace::{Workspace, WorkspaceError};

@@ -8,12 +8,19 @@ mod change; // the change set, and how it is kept on disk
 mod seal; // upper directory → change set
 mod diff; // a change set shown, structured
 mod render; // a change set shown, as lines
+mod review; // a change set against the workspace as it is now
+mod plan; // the steps of a merge
+mod prepare; // the inverse stored, the new files staged
+mod apply; // renames there and back
+mod merge; // the engine
 
 pub use change::{Change, FileChanges, FileEntry, LoadError, Skipped, Summary};
 pub use content::Content;
 pub use diff::{DiffBody, FileDiff, Hunk, Line, Side};
+pub use merge::{FilesEngine, FilesOptions};
 pub use node::{Identity, Node};
 pub use render::{LineStyle, StyledLine};
+pub(crate) use seal::kind_of;
 pub use seal::{IdShift, SealError, SealRequest, seal};
 pub use text::{ByteText, RelativePath, TextError, visible};
 pub use tree::{FileTime, NodeKind};

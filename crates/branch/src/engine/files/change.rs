@@ -236,6 +236,16 @@ impl FileChanges {
         found.ok().and_then(|at| self.entries().get(at))
     }
 
+    /// The changes at `path` and below it.
+    pub(crate) fn tree<'a>(
+        &'a self,
+        path: &'a RelativePath,
+    ) -> impl Iterator<Item = &'a FileEntry> {
+        let first = self.entries().partition_point(|entry| entry.path < *path);
+        let rest = self.entries().get(first..).unwrap_or_default().iter();
+        rest.take_while(move |entry| entry.path == *path || entry.path.below(path).is_some())
+    }
+
     /// Pairs of a deleted and an added path with the same bytes.
     #[must_use]
     pub fn renames(&self) -> &[(RelativePath, RelativePath)] {

@@ -246,7 +246,7 @@ fn size(bytes: u64) -> String {
     match units.iter().find(|(shift, _)| bytes >> shift > 0) {
         None => format!("{bytes} B"),
         Some((shift, unit)) => {
-            let tenths = u128::from(bytes) * 10 >> shift;
+            let tenths = (u128::from(bytes) * 10) >> shift;
             match (tenths / 10, tenths % 10) {
                 (whole, 0) => format!("{whole} {unit}"),
                 (whole, tenth) => format!("{whole}.{tenth} {unit}"),

@@ -4,14 +4,21 @@
     reason = "a stage that cannot be set is a failed test"
 )]
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use belljar_base::Timestamp;
 use belljar_branch::Workspace;
-use belljar_branch::engine::files::{FileChanges, FileEntry, IdShift, SealRequest, seal};
+use belljar_branch::engine::files::{
+    FileChanges, FileEntry, FilesEngine, FilesOptions, IdShift, SealRequest, seal,
+};
+use belljar_branch::engine::{Deed, Engine, Steps};
+use belljar_branch::merge::{self, MergeError, MergeReport};
 use tempfile::TempDir;
 
 /// One workspace, and the directories of one run over it.
@@ -94,6 +101,96 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// The engines of this workspace, as a server would make them.
+    pub(crate) fn engines(
+        &self,
+    ) -> impl FnMut(&Deed) -> Result<Vec<Box<dyn Engine>>, Box<dyn Error + Send + Sync>> {
+        let lower = self.lower();
+        move |deed| {
+            let workspace = Workspace::open(&lower, None)?;
+            let engine = FilesEngine::new(workspace, deed, FilesOptions::default())?;
+            Ok(vec![Box::new(engine)])
+        }
+    }
+
+    pub(crate) fn merge(&self) -> Result<MergeReport, MergeError> {
+        merge::merge(
+            &self.run_directory(),
+            &mut self.engines(),
+            &mut Steps::unwatched(),
+        )
+    }
+
+    pub(crate) fn revert(&self) -> Result<MergeReport, MergeError> {
+        merge::revert(
+            &self.run_directory(),
+            &mut self.engines(),
+            &mut Steps::unwatched(),
+        )
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        snapshot(&self.lower())
+    }
+}
+
+/// A tree, path by path: all that a merge and a revert promise.
+pub(crate) type Snapshot = BTreeMap<PathBuf, Vec<String>>;
+
+pub(crate) fn snapshot(root: &Path) -> Snapshot {
+    let mut found = Snapshot::new();
+    let mut waiting = vec![root.to_path_buf()];
+    while let Some(path) = waiting.pop() {
+        let meta = path.symlink_metadata().unwrap();
+        let kind = meta.file_type();
+        let mut facts = vec![format!("{kind:?} {}:{}", meta.uid(), meta.gid())];
+        if kind.is_symlink() {
+            facts.push(format!("{:?}", std::fs::read_link(&path).unwrap()));
+        } else {
+            facts.push(format!("{:o}", meta.mode()));
+            facts.push(format!("mtime {}.{}", meta.mtime(), meta.mtime_nsec()));
+        }
+        if kind.is_file() {
+            facts.push(format!("{:?}", std::fs::read(&path).unwrap()));
+        }
+        if kind.is_file() || kind.is_dir() {
+            facts.push(format!("{:?}", xattrs(&path)));
+        }
+        if kind.is_dir() {
+            let inside = std::fs::read_dir(&path).unwrap();
+            waiting.extend(inside.map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path.strip_prefix(root).unwrap().to_path_buf(), facts);
+    }
+    found
+}
+
+fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut list = vec![0_u8; 4096];
+    let length = rustix::fs::llistxattr(path, &mut list[..]).unwrap();
+    let names = list[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
+    let value = |name: &[u8]| {
+        let mut value = vec![0_u8; 4096];
+        let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
+        value.truncate(length);
+        (String::from_utf8_lossy(name).into_owned(), value)
+    };
+    names.map(value).collect()
+}
+
+/// Without the times of directories, which a merge does not promise.
+pub(crate) fn without_directory_times(mut snapshot: Snapshot) -> Snapshot {
+    for facts in snapshot.values_mut() {
+        if facts.iter().any(|fact| fact.contains("is_dir: true")) {
+            facts.retain(|fact| !fact.starts_with("mtime"));
+        }
+    }
+    snapshot
+}
+
 fn check(command: &mut Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
@@ -119,9 +216,4 @@ pub(crate) fn lines(changes: &FileChanges) -> String {
         format!("{:?} {}{mark}\n", entry.change(), entry.path.visible())
     };
     changes.entries().iter().map(line).collect()
-}
-
-/// Whether the file has these bytes.
-pub(crate) fn has(path: &Path, bytes: &[u8]) -> bool {
-    std::fs::read(path).is_ok_and(|found| found == bytes)
 }

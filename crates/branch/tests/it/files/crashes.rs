@@ -1,0 +1,1 @@
+//! Stopped at every step.
