@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use belljar_base::{RunId, Timestamp};
 use belljar_ledger::event::Ending;
-use belljar_ledger::{Draft, Event, Ledger, Options, Text};
+use belljar_ledger::verify::{Held, verify};
+use belljar_ledger::{Draft, Event, Ledger, Options};
 use serde_json::{Value, json};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -132,14 +133,38 @@ fn long_log(dir: &Path, records: u64) -> Outcome<Value> {
     let finding = Instant::now();
     let found = ledger.of_run(RunId::new(draft(5).at, 7))?.len();
     let found_in = finding.elapsed();
+    let verifying = Instant::now();
+    let report = verify(dir, &Held::default())?;
+    let verified = verifying.elapsed();
+    if report.records != records || !report.findings.is_empty() {
+        return Err(format!("verification found {:?}", report.findings).into());
+    }
+    let exporting = Instant::now();
+    let to = dir.with_extension("export");
+    ledger.export(&to)?;
+    let exported = exporting.elapsed();
+    let verifying = Instant::now();
+    verify(&to, &Held::default())?;
+    let export_verified = verifying.elapsed();
     Ok(json!({
+        "verify_ms": millis(verified),
+        "export_ms": millis(exported),
+        "verify_export_ms": millis(export_verified),
         "records": records,
+        "bytes": bytes_below(dir)?,
         "fill_ms": millis(filled),
         "open_long_us": micros(opened),
         "tail": { "records": tail, "us": micros(tailed) },
         "of_run": { "records": found, "ms": millis(found_in) },
-        "first": Text::from("long").to_string(),
     }))
+}
+
+fn bytes_below(dir: &Path) -> Outcome<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(dir)? {
+        sum += entry?.metadata()?.len();
+    }
+    Ok(sum)
 }
 
 fn quantiles(mut times: Vec<Duration>) -> Value {

@@ -207,3 +207,29 @@ impl HasKind for ReadError {
         self.0.kind()
     }
 }
+
+/// The ledger could not be exported.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file cannot be written.
+    #[error("could not write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The answer.
+        #[source]
+        source: Arc<io::Error>,
+    },
+}
+
+impl HasKind for ExportError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Read(error) => error.kind(),
+            Self::Write { source, .. } => io_kind(source),
+        }
+    }
+}

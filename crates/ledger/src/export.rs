@@ -2,44 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use belljar_base::{HasKind, Kind};
-
-use crate::error::{Fault, ReadError};
+use crate::error::{ExportError, Fault, ReadError};
 use crate::frame;
 use crate::ledger::{Ledger, VERIFIER_KEY};
 use crate::log::CHECKPOINT;
 use crate::merkle::Frontier;
 use crate::read::Frames;
 use crate::tiles::{ENTRIES, Tile, Tiler, WIDTH, path};
-
-/// The ledger could not be exported.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The ledger cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A file cannot be written.
-    #[error("could not write `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The answer.
-        #[source]
-        source: Arc<io::Error>,
-    },
-}
-
-impl HasKind for ExportError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Read(error) => error.kind(),
-            Self::Write { source, .. } => crate::error::io_kind(source),
-        }
-    }
-}
 
 impl Ledger {
     /// Writes all records to `to` as tlog-tiles: `checkpoint`, `key.pub`, `tile/<level>/…` and

@@ -56,7 +56,7 @@ impl Ledger {
         let key_path = key_path(dir, options);
         let signer = read_key(&key_path)?;
         if let Some(signer) = &signer
-            && let Some(log) = Log::open_by_hint(dir, signer)
+            && let Some(log) = Log::open_at_rest(dir, signer)
         {
             return Ok(Self::over(log));
         }
@@ -72,7 +72,7 @@ impl Ledger {
         if public.is_ok_and(|public| public.trim_end() != signer.verifier().to_string()) {
             return Err(OpenError::OtherKey { path: key_path });
         }
-        Log::repair(dir, &signer).map(Self::over).map_err(files)
+        Log::open(dir, &signer).map(Self::over).map_err(files)
     }
 
     fn over(log: Log) -> Self {

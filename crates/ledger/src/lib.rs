@@ -24,11 +24,9 @@ mod read; // records from a place, of a run, the last ones
 mod tiles; // the tlog-tiles layout (C2SP)
 mod export; // the ledger in that layout
 pub mod verify; // every hash recomputed, what is wrong and where
-mod error; // what can go wrong
+pub mod error; // what can go wrong, per deed
 
-pub use error::{AppendError, Fault, OpenError, ReadError};
 pub use event::Event;
-pub use export::ExportError;
 pub use group::Receipt;
 pub use ledger::{Ledger, Options, Pending};
 pub use read::Records;

@@ -6,7 +6,7 @@
 
 mod recover; // what to believe when the end of the log does not hold
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 pub(crate) struct Log {
     dir: PathBuf,
     /// The directory itself carries the lock.
-    lock: File,
+    lock: Arc<File>,
     signer: Arc<Signer>,
     boot: Option<Boot>,
     hint: File,
@@ -53,6 +53,72 @@ enum Next {
     Broken(Place),
 }
 
+/// A place in the log to go on from.
+struct Found {
+    boot: Option<Boot>,
+    file: File,
+    header: Header,
+    position: Position,
+}
+
+impl Found {
+    /// Where the hint says that the log ends; nothing unless the log agrees.
+    fn by_hint(dir: &Path, signer: &Signer) -> Option<Self> {
+        let hint = hint::read(dir)?;
+        let position = hint.position;
+        let boot = Boot::current().filter(|boot| *boot == hint.boot)?;
+        let file = segment::open(dir, position.segment).ok()?;
+        let header = Header::read(&file).ok()??;
+        (header.origin == signer.verifier().name()).then_some(())?;
+        if position.back == 0 {
+            (position == header.start).then_some(())?;
+        } else {
+            let mut bytes = [0; HEAD_BYTES];
+            let at = position.offset.checked_sub(u64::from(position.back))?;
+            file.read_exact_at(&mut bytes, at).ok()?;
+            let head = frame::Head::parse(&bytes)?;
+            let agrees = head.total() == position.back && head.next() == position.seq();
+            (agrees && head.holds(&position.last)).then_some(())?;
+        }
+        Some(Self {
+            boot: Some(boot),
+            file,
+            header,
+            position,
+        })
+    }
+
+    /// Where the last segment begins.
+    fn by_last_segment(dir: &Path, signer: &Signer) -> Result<Self, Fault> {
+        let listed = segment::list(dir).map_err(Fault::io("list the segments"))?;
+        let segment = listed.last().copied().unwrap_or(0);
+        let file = segment::open(dir, segment).map_err(Fault::io("open a segment"))?;
+        let header = Header::read(&file).map_err(Fault::io("read a segment"))?;
+        let damaged = |what| {
+            let (offset, seq) = (0, 0);
+            let place = Place {
+                segment,
+                offset,
+                seq,
+            };
+            Fault::Damaged { place, what }
+        };
+        let header = header.ok_or_else(|| damaged("the segment's header does not hold"))?;
+        if !header.signed_by(signer.verifier()) {
+            return Err(damaged(
+                "the ledger's key did not sign the segment's header",
+            ));
+        }
+        let position = header.start.clone();
+        Ok(Self {
+            boot: Boot::current(),
+            file,
+            header,
+            position,
+        })
+    }
+}
+
 /// Held while this process may write.
 struct Locked<'a>(&'a File);
 
@@ -69,101 +135,62 @@ fn locked(file: &File) -> Result<Locked<'_>, Fault> {
 }
 
 impl Log {
-    /// Opens a log that exists and whose hint agrees with it; nothing when it needs [`Log::repair`].
-    pub(crate) fn open_by_hint(dir: &Path, signer: &Arc<Signer>) -> Option<Self> {
-        let (boot, file, header, position) = Self::try_hint(dir)?;
-        let ours = header.origin == signer.verifier().name();
-        ours.then_some(())?;
-        Self::assemble(dir, signer, Some(boot), file, &header, position).ok()
+    /// Opens a log that exists, whose hint agrees with it, and that nobody is writing to: without
+    /// the lock, in the same time however long the log is. Nothing when it needs [`Log::open`].
+    pub(crate) fn open_at_rest(dir: &Path, signer: &Arc<Signer>) -> Option<Self> {
+        // Writers write the hint before the checkpoint, so this is to be read first.
+        let note = fs::read_to_string(dir.join(CHECKPOINT)).ok()?;
+        let found = Found::by_hint(dir, signer)?;
+        let signed = Checkpoint::parse(&note)?.size;
+        let mut next = [0; 1];
+        let read = found.file.read_at(&mut next, found.position.offset).ok()?;
+        let full = found.position.offset >= found.header.bound;
+        let more = (read == 1 && next != [0])
+            || (full && segment_after(dir, found.position.segment))
+            || signed > found.position.seq();
+        (!more).then_some(())?;
+        Self::assemble(dir, signer, found).ok()
     }
 
-    fn try_hint(dir: &Path) -> Option<(Boot, File, Header, Position)> {
-        let hint = hint::read(dir)?;
-        let position = hint.position;
-        let boot = Boot::current().filter(|boot| *boot == hint.boot)?;
-        let file = segment::open(dir, position.segment).ok()?;
-        let header = Header::read(&file).ok()??;
-        let back = u64::from(position.back);
-        if back == 0 {
-            let fresh = position == header.start;
-            fresh.then_some(())?;
-        } else {
-            let mut bytes = [0; HEAD_BYTES];
-            let at = position.offset.checked_sub(back)?;
-            file.read_exact_at(&mut bytes, at).ok()?;
-            let head = frame::Head::parse(&bytes)?;
-            let agrees = head.total() == position.back && head.next() == position.seq();
-            (agrees && head.holds(&position.last)).then_some(())?;
+    /// Opens a log under the lock and reads what its hint does not know of; all of its last
+    /// segment when the hint is no good. The caller made sure that there is a segment.
+    pub(crate) fn open(dir: &Path, signer: &Arc<Signer>) -> Result<Self, Fault> {
+        let lock = File::open(dir).map_err(Fault::io("open the ledger's directory"))?;
+        let guard = locked(&lock)?;
+        let by_hint = Found::by_hint(dir, signer);
+        let trusted = by_hint.is_some();
+        let found = match by_hint {
+            Some(found) => found,
+            None => Found::by_last_segment(dir, signer)?,
+        };
+        let log = Self::assemble(dir, signer, found);
+        let mut log = log.map_err(Fault::io("open the ledger's files"))?;
+        log.catch_up()?;
+        if !trusted {
+            log.check_rest()?;
         }
-        // Something follows: another process is writing, or was killed. That needs the lock.
-        let mut bytes = [0; 1];
-        let read = file.read_at(&mut bytes, position.offset).ok()?;
-        let full = position.offset >= header.bound && segment_after(dir, position.segment);
-        if (read == 1 && bytes != [0]) || full {
-            return None;
-        }
-        let note = std::fs::read_to_string(dir.join(CHECKPOINT)).ok()?;
-        (Checkpoint::parse(&note)?.size <= position.seq()).then_some(())?;
-        Some((boot, file, header, position))
+        log.check_against_checkpoint()?;
+        drop(guard);
+        Ok(log)
     }
 
-    fn assemble(
-        dir: &Path,
-        signer: &Arc<Signer>,
-        boot: Option<Boot>,
-        file: File,
-        header: &Header,
-        position: Position,
-    ) -> io::Result<Self> {
-        let zeroed = file.metadata()?.len();
+    fn assemble(dir: &Path, signer: &Arc<Signer>, found: Found) -> io::Result<Self> {
+        let zeroed = found.file.metadata()?.len();
         Ok(Self {
             dir: dir.to_owned(),
-            lock: File::open(dir)?,
+            lock: Arc::new(File::open(dir)?),
             signer: Arc::clone(signer),
-            boot,
+            boot: found.boot,
             hint: open_small(&dir.join(hint::NAME))?,
             checkpoint: open_small(&dir.join(CHECKPOINT))?,
-            file,
-            bound: header.bound,
+            file: found.file,
+            bound: found.header.bound,
             zeroed,
-            position,
+            position: found.position,
             torn: Vec::new(),
             poisoned: false,
             buffer: Vec::new(),
         })
-    }
-
-    /// Opens a log by reading its last segment, under the lock: after a power loss, after a kill,
-    /// when another process is writing. The caller made sure that there is a segment.
-    pub(crate) fn repair(dir: &Path, signer: &Arc<Signer>) -> Result<Self, Fault> {
-        let lock = File::open(dir).map_err(Fault::io("open the ledger's directory"))?;
-        let guard = locked(&lock)?;
-        let listed = segment::list(dir).map_err(Fault::io("list the segments"))?;
-        let number = listed.last().copied().unwrap_or(0);
-        let file = segment::open(dir, number).map_err(Fault::io("open a segment"))?;
-        let header = Header::read(&file).map_err(Fault::io("read a segment"))?;
-        let damaged = |what| {
-            let place = Place {
-                segment: number,
-                offset: 0,
-                seq: 0,
-            };
-            Fault::Damaged { place, what }
-        };
-        let header = header.ok_or_else(|| damaged("the segment's header does not hold"))?;
-        if !header.signed_by(signer.verifier()) {
-            return Err(damaged(
-                "the segment's header is not signed by the ledger's key",
-            ));
-        }
-        let position = header.start.clone();
-        let log = Self::assemble(dir, signer, Boot::current(), file, &header, position);
-        let mut log = log.map_err(Fault::io("open the ledger's files"))?;
-        log.catch_up()?;
-        log.check_rest()?;
-        log.check_against_checkpoint()?;
-        drop(guard);
-        Ok(log)
     }
 
     /// Makes the first segment and what stands beside it. The caller holds the lock.
@@ -206,10 +233,7 @@ impl Log {
 
     /// Reads what other processes appended.
     pub(crate) fn refresh(&mut self) -> Result<(), Fault> {
-        let lock = self
-            .lock
-            .try_clone()
-            .map_err(Fault::io("lock the ledger"))?;
+        let lock = Arc::clone(&self.lock);
         let _guard = locked(&lock)?;
         self.catch_up()
     }
@@ -219,10 +243,7 @@ impl Log {
         if self.poisoned {
             return Err(Fault::Poisoned);
         }
-        let lock = self
-            .lock
-            .try_clone()
-            .map_err(Fault::io("lock the ledger"))?;
+        let lock = Arc::clone(&self.lock);
         let _guard = locked(&lock)?;
         self.catch_up()?;
         if self.position.offset >= self.bound {

@@ -219,3 +219,266 @@ fn days_from_civil(year: u64, month: u64, day: u64) -> Option<u64> {
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     (era * 146_097 + day_of_era).checked_sub(719_468)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Text;
+    use crate::event::{Effect, Ending, FileCounts, Method, RowCounts};
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    fn text() -> impl Strategy<Value = Text> {
+        prop_oneof![
+            ".{0,20}".prop_map(|text| Text::from(text.as_str())),
+            vec(any::<u8>(), 0..20).prop_map(Text::from),
+        ]
+    }
+
+    fn count() -> impl Strategy<Value = u64> {
+        0..=canonical::INTEGER_MAX
+    }
+
+    fn ending() -> impl Strategy<Value = Ending> {
+        prop_oneof![
+            any::<u8>().prop_map(Ending::Code),
+            any::<i32>().prop_map(Ending::Signal),
+            text().prop_map(Ending::Limit),
+            text().prop_map(Ending::Failed),
+            Just(Ending::Stopped),
+        ]
+    }
+
+    fn database() -> impl Strategy<Value = belljar_base::DatabaseName> {
+        "[a-z][a-z0-9_]{0,8}".prop_map(|name| name.parse().unwrap())
+    }
+
+    fn digest() -> impl Strategy<Value = Hash> {
+        any::<[u8; 32]>().prop_map(Hash::from_bytes)
+    }
+
+    prop_compose! {
+        fn asked()(
+            command in vec(text(), 0..5),
+            isolation in text(),
+            workspace in proptest::option::of(text()),
+            databases in btree_map(database(), text(), 0..3),
+            limits in btree_map("[a-z_]{1,12}", count(), 0..3),
+        ) -> Event {
+            Event::RunAsked { command, isolation, workspace, databases, limits }
+        }
+    }
+
+    prop_compose! {
+        fn sealed()(
+            digest in digest(),
+            (added, modified, deleted) in (count(), count(), count()),
+            databases in btree_map(database(), count(), 0..3),
+        ) -> Event {
+            let rows = |inserted| RowCounts { inserted, ..RowCounts::default() };
+            Event::ChangeSealed {
+                digest,
+                files: FileCounts { added, modified, deleted },
+                databases: databases.into_iter().map(|(name, n)| (name, rows(n))).collect(),
+            }
+        }
+    }
+
+    fn simple() -> impl Strategy<Value = Event> {
+        let texts = || vec(text(), 0..4);
+        prop_oneof![
+            text().prop_map(|isolation| Event::RunStarted { isolation }),
+            (any::<u32>(), texts()).prop_map(|(id, command)| Event::CommandStarted { id, command }),
+            (text(), proptest::option::of(count()))
+                .prop_map(|(limit, bound)| Event::LimitHit { limit, bound }),
+            (ending(), count()).prop_map(|(end, duration_ms)| Event::RunEnded { end, duration_ms }),
+            digest().prop_map(|digest| Event::MergeStarted { digest }),
+            digest().prop_map(|digest| Event::MergeFinished { digest }),
+            texts().prop_map(|conflicts| Event::MergeRefused { conflicts }),
+            digest().prop_map(|digest| Event::RevertStarted { digest }),
+            digest().prop_map(|digest| Event::RevertFinished { digest }),
+            texts().prop_map(|conflicts| Event::RevertRefused { conflicts }),
+            Just(Event::Discarded {}),
+            text().prop_map(|what| Event::Recovered { what }),
+            (database(), text()).prop_map(|(name, source)| Event::SourceAdded { name, source }),
+            database().prop_map(|name| Event::SourceRemoved { name }),
+        ]
+    }
+
+    prop_compose! {
+        fn ended()(id: u32, end in ending(), numbers in (count(), count(), count())) -> Event {
+            let (duration_ms, stdout_bytes, stderr_bytes) = numbers;
+            Event::CommandEnded { id, end, duration_ms, stdout_bytes, stderr_bytes }
+        }
+    }
+
+    prop_compose! {
+        fn decided()(
+            [subject, rule, reason] in [text(), text(), text()],
+            remedy in proptest::option::of(text()),
+            effect in prop_oneof![Just(Effect::Allow), Just(Effect::Hold), Just(Effect::Deny)],
+        ) -> Event {
+            Event::Decision { subject, effect, rule, reason, remedy }
+        }
+    }
+
+    prop_compose! {
+        fn refused()([wall, reason, remedy] in [text(), text(), text()]) -> Event {
+            Event::WallRefused { wall, reason, remedy }
+        }
+    }
+
+    prop_compose! {
+        fn branched()(
+            name in database(),
+            source in text(),
+            method in prop_oneof![Just(Method::Reflink), Just(Method::Copy)],
+            bytes in count(),
+        ) -> Event {
+            Event::BranchCreated { name, source, method, bytes }
+        }
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            asked(),
+            decided(),
+            ended(),
+            refused(),
+            sealed(),
+            branched(),
+            simple(),
+        ]
+    }
+
+    prop_compose! {
+        fn draft()(
+            at in 0_u64..9_000_000_000_000_000_000,
+            run in proptest::option::of((0_u64..1 << 44, any::<u32>())),
+            agent in proptest::option::of("[a-z][a-z0-9-]{0,9}"),
+            event in event(),
+        ) -> Draft {
+            Draft {
+                at: Timestamp::from_nanos(at),
+                run: run.map(|(at, chance)| RunId::new(Timestamp::from_millis(at), chance)),
+                agent: agent.map(|name| name.parse().unwrap()),
+                event,
+            }
+        }
+    }
+
+    fn fill(draft: &Draft, seq: u64, prev: &Hash) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Encoded::new(draft).unwrap().fill(seq, prev, &mut bytes);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_bytes_and_back(draft in draft(), seq: u64, prev in digest()) {
+            let bytes = fill(&draft, seq, &prev);
+            let record = Record::parse(&bytes).unwrap();
+            prop_assert_eq!((record.seq, record.prev), (seq, prev));
+            prop_assert_eq!(record.leaf, Hash::leaf(&bytes));
+            let again = Draft {
+                at: record.at,
+                run: record.run,
+                agent: record.agent,
+                event: record.event,
+            };
+            prop_assert_eq!(&again, &draft);
+            prop_assert_eq!(fill(&again, seq, &prev), bytes);
+        }
+
+        #[test]
+        fn bytes_are_canonical(draft in draft(), prev in digest()) {
+            let bytes = fill(&draft, 7, &prev);
+            let value: Value = serde_json::from_slice(&bytes).unwrap();
+            prop_assert_eq!(canonical::to_bytes(&value), bytes);
+            let Value::Object(fields) = value else { panic!() };
+            prop_assert_eq!(fields["event"].as_str(), Some(draft.event.name()));
+        }
+
+        #[test]
+        fn an_event_names_none_of_the_records_own_fields(event in event()) {
+            let value = serde_json::to_value(&event).unwrap();
+            for own in ["v", "seq", "at", "run", "agent", "prev"] {
+                prop_assert_eq!(value.get(own), None);
+            }
+        }
+
+    }
+
+    proptest! {
+        // Each case encodes up to a megabyte several times.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn any_record_fits(length in 0_usize..300_000, items in 0_usize..3000, byte: u8) {
+            let draft = Draft {
+                at: Timestamp::default(),
+                run: None,
+                agent: None,
+                event: Event::RunAsked {
+                    command: vec![Text::from(vec![byte; length]); items.min(400_000 / (length + 1))],
+                    isolation: Text::from("jail"),
+                    workspace: Some(Text::from(vec![byte; length])),
+                    databases: [].into(),
+                    limits: [].into(),
+                },
+            };
+            let bytes = fill(&draft, u64::MAX, &Hash::ZERO);
+            prop_assert!(bytes.len() <= RECORD_BYTES_MAX);
+            let event = Record::parse(&bytes).unwrap().event;
+            prop_assert!(matches!(event, Event::RunAsked { .. }), "{event:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn time_and_back(nanos: u64) {
+            let at = Timestamp::from_nanos(nanos);
+            prop_assert_eq!(parse_time(&format_time(at)), Some(at));
+        }
+
+        #[test]
+        fn hostile_bytes_are_an_answer(bytes: Vec<u8>, text in "\\{.{0,60}\\}") {
+            Record::parse(&bytes);
+            Record::parse(text.as_bytes());
+            parse_time(&text);
+        }
+    }
+
+    #[test]
+    fn a_record_as_people_see_it() {
+        let draft = Draft {
+            at: Timestamp::from_nanos(1_795_132_800_123_456_789),
+            run: None,
+            agent: Some("claude-code".parse().unwrap()),
+            event: Event::CommandEnded {
+                id: 1,
+                end: Ending::Signal(9),
+                duration_ms: 12,
+                stdout_bytes: 0,
+                stderr_bytes: u64::MAX,
+            },
+        };
+        let text = String::from_utf8(fill(&draft, 3, &Hash::ZERO)).unwrap();
+        expect_test::expect![[r#"{"agent":"claude-code","at":"2026-11-20T00:00:00.123456789Z","duration_ms":12,"end":{"signal":9},"event":"command.ended","id":1,"prev":"0000000000000000000000000000000000000000000000000000000000000000","seq":3,"stderr_bytes":9007199254740991,"stdout_bytes":0,"v":1}"#]]
+        .assert_eq(&text);
+    }
+
+    #[test]
+    fn an_event_of_another_version_is_shown_and_not_written() {
+        let text = r#"{"at":"2026-11-20T00:00:00.000000000Z","event":"gate.opened","host":"a","prev":"0000000000000000000000000000000000000000000000000000000000000000","seq":0,"v":1}"#;
+        let record = Record::parse(text.as_bytes()).unwrap();
+        assert_eq!(record.event.name(), "gate.opened");
+        let draft = Draft {
+            at: record.at,
+            run: record.run,
+            agent: record.agent,
+            event: record.event,
+        };
+        assert_eq!(Encoded::new(&draft).unwrap_err(), EncodeError::Unknown);
+    }
+}

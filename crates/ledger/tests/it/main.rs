@@ -10,3 +10,7 @@ mod export; // an export satisfies an independent judge
 mod tamper; // whatever is changed is found, and where
 #[cfg(test)]
 mod torn; // what an interrupted writer leaves behind
+#[cfg(test)]
+mod child; // writers in processes of their own
+#[cfg(test)]
+mod crowd; // many writers at once
