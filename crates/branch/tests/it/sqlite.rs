@@ -1,1 +1,4 @@
-//! Databases (being built).
+//! Databases.
+
+mod support; // a case: source, branch, agent, merge, revert
+mod shapes; // each odd thing by name

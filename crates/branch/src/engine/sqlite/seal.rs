@@ -1,0 +1,97 @@
+//! Turns a branch that nobody works on any more into a change set.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use belljar_base::{HasKind, Kind};
+
+use super::change_set::{self, DatabaseChanges, Writer};
+use super::diff::{self, DiffError};
+use super::image::{Image, ImageError};
+use super::regular;
+
+/// Why a branch could not be compared with what it came from.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The frozen copy cannot be read: the source was damaged, or somebody touched the branch.
+    #[error("could not compare with the database as it was (`{}`)", .path.display())]
+    Base {
+        /// The frozen copy.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ImageError,
+    },
+    /// The change set cannot be written.
+    #[error("could not write the change set in `{}`", .path.display())]
+    Write {
+        /// The branch's directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl HasKind for SealError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Base { .. } => Kind::Invalid,
+            Self::Write { source, .. } => regular::kind(source),
+        }
+    }
+}
+
+/// Compares `base.db` and `work/work.db` in `directory`, which must have no writer any more, and
+/// makes the change set durable beside them. What the run left is only read, never trusted: when
+/// it is no database any more the change set says so.
+///
+/// # Errors
+/// When the frozen copy cannot be read or the change set cannot be written.
+pub fn seal(directory: &Path) -> Result<DatabaseChanges, SealError> {
+    let write = |source| SealError::Write {
+        path: directory.to_owned(),
+        source,
+    };
+    let file = change_set::create_rows(directory).map_err(write)?;
+    let (changes, rows) = match compare(directory, file) {
+        Ok(done) => done,
+        Err(DiffError::Write(source)) => return Err(write(source)),
+        Err(DiffError::Base(source)) => {
+            return Err(SealError::Base {
+                path: directory.join("base.db"),
+                source,
+            });
+        }
+        Err(DiffError::Work(error)) => {
+            let file = change_set::create_rows(directory).map_err(write)?;
+            let mut writer = Writer::new(file).map_err(write)?;
+            writer.changes.unreadable = Some(reason(&error));
+            writer.finish().map_err(write)?
+        }
+    };
+    change_set::seal(directory, &changes, &rows).map_err(write)?;
+    Ok(changes)
+}
+
+fn compare(
+    directory: &Path,
+    file: std::fs::File,
+) -> Result<(DatabaseChanges, std::fs::File), DiffError> {
+    let base = Image::open(&directory.join("base.db")).map_err(DiffError::Base)?;
+    let work = Image::open(&directory.join("work").join("work.db")).map_err(DiffError::Work)?;
+    let mut writer = Writer::new(file).map_err(DiffError::Write)?;
+    diff::diff(&base, &work, &mut writer)?;
+    writer.finish().map_err(DiffError::Write)
+}
+
+/// The error and its cause in one sentence.
+fn reason(error: &ImageError) -> String {
+    match error {
+        ImageError::Io(cause) => format!("it could not be read: {cause}"),
+        ImageError::NotRegular(_)
+        | ImageError::NotDatabase(_)
+        | ImageError::Corrupt(_)
+        | ImageError::Unsupported(_) => error.to_string(),
+    }
+}
