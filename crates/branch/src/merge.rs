@@ -12,6 +12,7 @@ use belljar_base::{HasKind, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Conflict, Deed, DeedKind, Engine, EngineError, Steps};
+use crate::lock::Lock;
 
 const VERSION: u32 = 1;
 const NAME: &str = "branch.json";
@@ -256,17 +257,15 @@ pub fn is_interrupted(run: &Path) -> Result<bool, MergeError> {
 struct Held {
     run: PathBuf,
     journal: Journal,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Held {
     fn take(run: &Path) -> Result<Self, MergeError> {
-        let lock = File::open(run).map_err(in_journal(run))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(MergeError::Busy),
-            Err(std::fs::TryLockError::Error(error)) => return Err(in_journal(run)(error)),
-        }
+        let lock = File::open(run)
+            .and_then(Lock::take)
+            .map_err(in_journal(run))?;
+        let lock = lock.ok_or(MergeError::Busy)?;
         Ok(Self {
             run: run.to_path_buf(),
             journal: read_journal(run)?,

@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use belljar_base::{HasKind, Kind};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::lock::Lock;
 
 /// Directories that belong to the system; a workspace may be below some of them, never be one.
 const SYSTEM: &[&str] = &[
@@ -93,23 +96,16 @@ impl Workspace {
     }
 
     /// Waits for the lock that keeps two merges of this workspace from interleaving; held until
-    /// the returned file is dropped. None if another holds it for longer than `seconds`.
-    pub(crate) fn lock(&self, seconds: u64) -> io::Result<Option<File>> {
-        // A descriptor of its own: locks belong to the open directory, and this one ends early.
-        let held = File::from(rustix::fs::openat(
-            &self.root,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?);
+    /// it is dropped. None if another holds it for longer than `seconds`.
+    pub(crate) fn lock(&self, seconds: u64) -> io::Result<Option<Lock>> {
         for _ in 0..seconds.saturating_mul(100) {
-            match held.try_lock() {
-                Ok(()) => return Ok(Some(held)),
-                Err(std::fs::TryLockError::WouldBlock) => {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                }
-                Err(std::fs::TryLockError::Error(error)) => return Err(error),
+            // A descriptor of its own, because a lock belongs to an open directory.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let own = rustix::fs::openat(&self.root, ".", flags, Mode::empty())?;
+            if let Some(lock) = Lock::take(File::from(own))? {
+                return Ok(Some(lock));
             }
+            std::thread::sleep(Duration::from_millis(10));
         }
         Ok(None)
     }

@@ -12,6 +12,7 @@ use super::change::FileChanges;
 use super::node::{self, Node};
 use super::plan::{Plan, Replace};
 use super::prepare::SYNC_EACH_MAX;
+use super::review::Restored;
 use super::text::RelativePath;
 use super::tree::{self, FileTime, NodeKind};
 
@@ -323,6 +324,21 @@ impl Deal<'_> {
                     .and_then(|(parent, name)| tree::set_mtime(parent.as_fd(), name, time)),
             };
         }
+    }
+
+    /// Everything that an undoing put back, as the kernel knows it now.
+    pub(crate) fn restored(&self) -> io::Result<Restored> {
+        let mut restored = Restored::new();
+        for entry in self.inverse.entries() {
+            let Some(before) = &entry.new else { continue };
+            let live = node::read_path(self.root, &entry.path)?;
+            if let Some((live, identity)) = live.and_then(|live| live.identity.map(|id| (live, id)))
+                && is_match(before, &live, Match::Identity, false)
+            {
+                restored.insert(entry.path.clone(), identity);
+            }
+        }
+        Ok(restored)
     }
 
     /// Makes all that was done durable.

@@ -1,9 +1,8 @@
 //! The files engine: merges a change set into a workspace, or an inverse back.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use belljar_base::{Kind, Refusal};
 
@@ -11,12 +10,13 @@ use super::apply::{Deal, KEPT, StepError};
 use super::change::{FileChanges, LoadError};
 use super::plan::Plan;
 use super::prepare::{self, PrepareError};
-use super::review::{Verdict, review};
+use super::review::{Restored, Verdict, review};
 use super::seal::kind_of;
 use super::text::{RelativePath, visible};
 use super::tree;
 use crate::Workspace;
 use crate::engine::{Conflict, Deed, DeedKind, Engine, EngineError, Steps};
+use crate::lock::Lock;
 
 const NAME: &str = "files";
 /// How long a merge waits for another one of the same workspace.
@@ -37,7 +37,7 @@ pub struct FilesEngine {
     inverse: PathBuf,
     staging: String,
     allow_privileged: bool,
-    lock: Option<File>,
+    lock: Option<Lock>,
     verdicts: Vec<Verdict>,
 }
 
@@ -180,8 +180,14 @@ impl Engine for FilesEngine {
     fn conflicts(&mut self) -> Result<Vec<Conflict>, EngineError> {
         self.check_workspace()?;
         self.hold_lock()?;
-        self.verdicts = review(&self.changes, self.workspace.root(), self.allow_privileged)
-            .map_err(failed("compare the change set with the workspace"))?;
+        let restored = load_restored(&self.inverse).map_err(failed("read what was undone"))?;
+        self.verdicts = review(
+            &self.changes,
+            self.workspace.root(),
+            &restored,
+            self.allow_privileged,
+        )
+        .map_err(failed("compare the change set with the workspace"))?;
         let conflicts = self.verdicts.iter().filter_map(|verdict| match verdict {
             Verdict::Conflict(place, reason) => Some(Conflict {
                 engine: NAME.to_owned(),
@@ -255,6 +261,9 @@ impl Engine for FilesEngine {
         Self::close(&deal, steps, |path| deal.untouch(path))?;
         deal.set_times(|_, before| before);
         steps.reached("files: times restored")?;
+        let storing = failed("store what was undone");
+        let restored = deal.restored().map_err(&storing)?;
+        store_restored(&self.inverse, restored).map_err(&storing)?;
         deal.sync().map_err(failed("make the undoing durable"))
     }
 
@@ -302,6 +311,26 @@ impl FilesEngine {
             plan,
         }
     }
+}
+
+const RESTORED: &str = "restored.json";
+
+/// What earlier attempts put back. Were it lost or damaged, a merge would find conflicts that are
+/// none, and change nothing.
+fn load_restored(directory: &Path) -> io::Result<Restored> {
+    match std::fs::read(directory.join(RESTORED)) {
+        Ok(bytes) => {
+            let pairs: Vec<_> = serde_json::from_slice(&bytes).unwrap_or_default();
+            Ok(pairs.into_iter().collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Restored::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn store_restored(directory: &Path, restored: Restored) -> io::Result<()> {
+    let pairs: Vec<_> = restored.into_iter().collect();
+    std::fs::write(directory.join(RESTORED), serde_json::to_vec(&pairs)?)
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> EngineError {

@@ -1,6 +1,7 @@
 //! Compares a change set with the workspace as it is now: what can be applied, what is so already,
 //! and what is in the way.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -28,16 +29,20 @@ impl Verdict {
     }
 }
 
+/// What an earlier merge took out and put back: the very same files, but the kernel has noted that.
+pub(crate) type Restored = HashMap<RelativePath, Identity>;
+
 /// Judges every entry, in order.
 pub(crate) fn review(
     changes: &FileChanges,
     root: BorrowedFd<'_>,
+    restored: &Restored,
     allow_privileged: bool,
 ) -> io::Result<Vec<Verdict>> {
     let mut verdicts = Vec::with_capacity(changes.entries().len());
     for entry in changes.entries() {
         let live = node::read_path(root, &entry.path)?;
-        let mut verdict = judge(entry, live.as_ref(), root)?;
+        let mut verdict = judge(entry, live.as_ref(), restored, root)?;
         if verdict.is_apply() {
             let reason = danger(entry, allow_privileged)
                 .or(parent_is_gone(changes, entry, root)?)
@@ -56,7 +61,12 @@ pub(crate) fn review(
     Ok(verdicts)
 }
 
-fn judge(entry: &FileEntry, live: Option<&Node>, root: BorrowedFd<'_>) -> io::Result<Verdict> {
+fn judge(
+    entry: &FileEntry,
+    live: Option<&Node>,
+    restored: &Restored,
+    root: BorrowedFd<'_>,
+) -> io::Result<Verdict> {
     if is_result(entry, live, root)? {
         return Ok(Verdict::Already);
     }
@@ -71,7 +81,7 @@ fn judge(entry: &FileEntry, live: Option<&Node>, root: BorrowedFd<'_>) -> io::Re
         (Some(old), Some(live)) if old.kind != live.kind => {
             conflict("another kind of thing has taken its place since")
         }
-        (Some(old), Some(live)) if is_base(&entry.path, old, live, root)? => {
+        (Some(old), Some(live)) if is_base(&entry.path, old, live, restored, root)? => {
             Ok(Verdict::Apply(live.identity))
         }
         (Some(_), Some(_)) => conflict("it has been changed since"),
@@ -96,7 +106,13 @@ fn is_result(entry: &FileEntry, live: Option<&Node>, root: BorrowedFd<'_>) -> io
 }
 
 /// Whether the real one is what the run started from.
-fn is_base(path: &RelativePath, old: &Node, live: &Node, root: BorrowedFd<'_>) -> io::Result<bool> {
+fn is_base(
+    path: &RelativePath,
+    old: &Node,
+    live: &Node,
+    restored: &Restored,
+    root: BorrowedFd<'_>,
+) -> io::Result<bool> {
     if old.kind == NodeKind::Directory {
         // Names that came and went in it are judged by themselves.
         let is_same_one = match (old.identity, live.identity) {
@@ -106,7 +122,9 @@ fn is_base(path: &RelativePath, old: &Node, live: &Node, root: BorrowedFd<'_>) -
         return Ok(is_same_one && live.has_attributes_of(old));
     }
     if old.identity.is_some() {
-        return Ok(old.identity == live.identity && live.is_like(old) && old.mtime == live.mtime);
+        let is_same_one =
+            old.identity == live.identity || restored.get(path).copied() == live.identity;
+        return Ok(is_same_one && live.is_like(old) && old.mtime == live.mtime);
     }
     // An inverse was stored before the merge made the file, so it does not know which very file
     // that was; it knows the bytes.

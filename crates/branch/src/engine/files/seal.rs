@@ -97,8 +97,9 @@ pub enum SealError {
 impl HasKind for SealError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Upper { .. } | Self::Lower { .. } => Kind::Unavailable,
-            Self::Write { source, .. } => kind_of(source),
+            Self::Upper { source, .. }
+            | Self::Lower { source, .. }
+            | Self::Write { source, .. } => kind_of(source),
             Self::TooMany => Kind::Exhausted,
         }
     }
@@ -306,7 +307,10 @@ impl Seal<'_> {
         if is_unchanged {
             return Ok(());
         }
-        if new.kind == NodeKind::File && !same {
+        // Other names of the real file must keep what they have, so it cannot be changed in place:
+        // a file of its own takes this name, as it did in the overlay.
+        let is_shared = name.lower.is_some_and(|(_, probe)| probe.links > 1);
+        if new.kind == NodeKind::File && (!same || is_shared) {
             self.store_content(name, &mut new)?;
         }
         if new.kind == NodeKind::File && name.probe.links > 1 {

@@ -103,9 +103,7 @@ impl Stage {
 
 impl Stage {
     /// The engines of this workspace, as a server would make them.
-    pub(crate) fn engines(
-        &self,
-    ) -> impl FnMut(&Deed) -> Result<Vec<Box<dyn Engine>>, Box<dyn Error + Send + Sync>> {
+    pub(crate) fn engines(&self) -> impl FnMut(&Deed) -> Made {
         let lower = self.lower();
         move |deed| {
             let workspace = Workspace::open(&lower, None)?;
@@ -134,6 +132,9 @@ impl Stage {
         snapshot(&self.lower())
     }
 }
+
+/// What a server's closure answers.
+type Made = Result<Vec<Box<dyn Engine>>, Box<dyn Error + Send + Sync>>;
 
 /// A tree, path by path: all that a merge and a revert promise.
 pub(crate) type Snapshot = BTreeMap<PathBuf, Vec<String>>;
@@ -169,7 +170,8 @@ pub(crate) fn snapshot(root: &Path) -> Snapshot {
 fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut list = vec![0_u8; 4096];
     let length = rustix::fs::llistxattr(path, &mut list[..]).unwrap();
-    let names = list[..length]
+    list.truncate(length);
+    let names = list
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty());
     let value = |name: &[u8]| {
