@@ -240,22 +240,37 @@ impl Attending {
         {}
     }
 
+    /// Hears everything the guest has said: two messages may arrive as one.
     fn listen(&mut self, sandbox: &mut dyn Enclosed) {
-        let event = match sandbox.next(Duration::ZERO) {
-            Ok(Some(Tell::Started { .. })) => {
+        loop {
+            let told = sandbox.next(Duration::ZERO);
+            let silent = matches!(told, Ok(None));
+            let event = match told {
+                Ok(Some(tell)) => self.hear(tell, sandbox),
+                Ok(None) => None,
+                Err(_) => Some(Event::Lost),
+            };
+            let effect = event.and_then(|event| self.life.step(event, self.start.elapsed()));
+            self.act(effect, sandbox);
+            if silent || self.life.cause().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn hear(&mut self, tell: Tell, sandbox: &mut dyn Enclosed) -> Option<Event> {
+        match tell {
+            Tell::Started { .. } => {
                 self.connect_terminal(sandbox);
                 Some(Event::Started)
             }
-            Ok(Some(Tell::Failed { step, errno, .. })) => {
+            Tell::Failed { step, errno, .. } => {
                 self.not_started = Some((step, io::Error::from_raw_os_error(errno)));
                 Some(Event::NotStarted)
             }
-            Ok(Some(Tell::Exited { id, end })) if id == self.command => Some(Event::Exited(end)),
-            Ok(Some(Tell::Exited { .. } | Tell::Ready { .. }) | None) => None,
-            Err(_) => Some(Event::Lost),
-        };
-        let effect = event.and_then(|event| self.life.step(event, self.start.elapsed()));
-        self.act(effect, sandbox);
+            Tell::Exited { id, end } if id == self.command => Some(Event::Exited(end)),
+            Tell::Exited { .. } | Tell::Ready { .. } => None,
+        }
     }
 
     /// A terminal carries input and output over one descriptor.

@@ -120,7 +120,10 @@ fn own(raw: RawFd) -> OwnedFd {
 
 /// The child's whole life before the guest.
 fn child(inheritance: &Inheritance<'_>) -> ! {
-    place(inheritance.channel.as_raw_fd(), inheritance.guest.as_raw_fd());
+    place(
+        inheritance.channel.as_raw_fd(),
+        inheritance.guest.as_raw_fd(),
+    );
     // Nothing of the parent's survives the guest's execution.
     // SAFETY: close_range takes integers; close-on-exec is set, nothing is closed now.
     unsafe {
@@ -305,7 +308,7 @@ fn perform(deed: &Deed) -> Result<(), i32> {
             recursive,
         } => protect(target, *attributes, *recursive),
         Deed::Attach { tree, target } => attach(*tree, target),
-        Deed::Open { path, number } => open_at(path, *number, libc::O_PATH | libc::O_DIRECTORY),
+        Deed::Open { path, number } => open_at(path, *number, libc::O_PATH),
         Deed::KeepScratch { path } => open_at(path, SCRATCH, libc::O_RDONLY | libc::O_DIRECTORY),
         Deed::Folder { path, mode } => folder(path, *mode),
         Deed::File { path } => file(path),
@@ -351,13 +354,21 @@ fn perform(deed: &Deed) -> Result<(), i32> {
 
 /// Sets a limit, soft and hard, never above the one that is inherited: a hard limit can only sink.
 fn limit(resource: u32, value: u64) -> Result<(), i32> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the limit is valid for one write.
-    checked(i64::from(unsafe { libc::getrlimit(resource, &raw mut limit) }))?;
+    checked(i64::from(unsafe {
+        libc::getrlimit(resource, &raw mut limit)
+    }))?;
     limit.rlim_max = limit.rlim_max.min(value);
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the limit is a valid struct.
-    checked(i64::from(unsafe { libc::setrlimit(resource, &raw const limit) })).map(drop)
+    checked(i64::from(unsafe {
+        libc::setrlimit(resource, &raw const limit)
+    }))
+    .map(drop)
 }
 
 fn identity(user: u32, group: u32) -> Result<(), i32> {

@@ -66,81 +66,38 @@ const DEVICES: [&str; 6] = [
 
 /// Appends the steps that build the tree and make it the root.
 pub(super) fn build(spec: &Spec, template: &Template, host: &Host, steps: &mut Vec<Step>) -> Trees {
-    let mut trees = Trees::default();
-    scratch(spec, steps);
-    let mut overlays = Overlays {
+    let mut tree = Tree {
         host,
-        trees: &mut trees,
-        opened: 0,
+        trees: Trees::default(),
+        opened: Vec::new(),
+        steps: Vec::new(),
     };
-    overlays.mount("root", "root", &[&template.root], Path::new("/"), steps);
+    tree.scratch(spec);
+    tree.overlay("root", "root", &[&template.root], Path::new("/"));
     for (number, graft) in template.grafts.iter().enumerate() {
         let lowers: Vec<&Path> = graft.layers.iter().map(PathBuf::as_path).collect();
-        overlays.mount("root", &format!("graft{number}"), &lowers, &graft.at, steps);
+        tree.overlay("root", &format!("graft{number}"), &lowers, &graft.at);
     }
-    let overlays_opened = overlays.opened;
-    process_files(host, steps);
-    devices(steps);
-    let mut overlays = Overlays {
-        host,
-        trees: &mut trees,
-        opened: overlays_opened,
-    };
+    tree.process_files();
+    tree.devices();
     for (number, branch) in spec.branches.iter().enumerate() {
         let directory = &branch.directory;
-        folders_to(directory, steps);
-        overlays.mount(
-            "workspace",
-            &branch_layer(number),
-            &[directory],
-            directory,
-            steps,
-        );
+        folders_to(directory, &mut tree.steps);
+        tree.overlay("workspace", &branch_layer(number), &[directory], directory);
     }
     for path in &spec.reads {
-        show(path, path, true, host, &mut trees, steps);
+        tree.show(path, path, true);
     }
     for writable in &spec.writes {
-        show(
-            &writable.source,
-            &writable.at,
-            false,
-            host,
-            &mut trees,
-            steps,
-        );
+        tree.show(&writable.source, &writable.at, false);
     }
-    let pivot = Deed::Pivot { root: c(ROOT) };
-    steps.push(Step::new("root", pivot));
+    // The scratch layer covers a directory of the host; what is needed of the host is opened
+    // before that.
+    steps.append(&mut tree.opened);
+    steps.append(&mut tree.steps);
+    steps.push(Step::new("root", Deed::Pivot { root: c(ROOT) }));
     landlock::rules(spec, template, host, steps);
-    trees
-}
-
-/// The scratch layer: one tmpfs whose size and inode count the kernel holds, and which vanishes
-/// with the sandbox.
-fn scratch(spec: &Spec, steps: &mut Vec<Step>) {
-    let limits = &spec.limits;
-    // A few inodes are ours: the layers' own directories.
-    let (size, inodes) = (limits.disk_bytes, limits.inodes.saturating_add(32));
-    let data = format!("size={size},nr_inodes={inodes},mode=755");
-    let mount = |source: &str, data: String| Deed::Mount {
-        source: c(source),
-        target: c(STAGE),
-        kind: c("tmpfs"),
-        flags: NO_SUID_DEV,
-        data: c(data),
-    };
-    steps.push(Step::new("disk limit", mount("scratch", data)));
-    steps.push(Step::new(
-        "disk limit",
-        Deed::KeepScratch { path: c(STAGE) },
-    ));
-    for folder in ["m", "u", "w", "l", "empty"] {
-        let path = c(format!("{STAGE}/{folder}"));
-        steps.push(Step::new("root", Deed::Folder { path, mode: 0o755 }));
-    }
-    let path = c(format!("{STAGE}/shm"));
-    steps.push(Step::new("root", Deed::Folder { path, mode: 0o1777 }));
+    tree.trees
 }
 
 /// The layer of a branch, by its position: `Enclosed::scratch` finds it below `u`.
@@ -148,62 +105,87 @@ pub(super) fn branch_layer(number: usize) -> String {
     format!("branch{number}")
 }
 
-/// Mounts overlays: lower directories of the host, upper ones in the scratch layer.
-struct Overlays<'a> {
+/// A tree while it is being planned.
+struct Tree<'a> {
     host: &'a Host,
-    trees: &'a mut Trees,
-    opened: i32,
+    trees: Trees,
+    /// Steps that open directories of the host.
+    opened: Vec<Step>,
+    steps: Vec<Step>,
 }
 
-impl Overlays<'_> {
-    /// The option text that names a lower directory, whatever its name holds.
-    fn lower(&mut self, wall: &'static str, path: &Path, steps: &mut Vec<Step>) -> String {
-        if self.host.shifts_ids() {
-            let tree = self.trees.add(path, false, true);
-            let at = format!("{STAGE}/l/{tree}");
-            steps.push(Step::new(
-                "root",
-                Deed::Folder {
-                    path: c(&at),
-                    mode: 0o755,
-                },
-            ));
-            steps.push(Step::about(
-                wall,
-                path,
-                Deed::Attach {
-                    tree,
-                    target: c(&at),
-                },
-            ));
-            return at;
+impl Tree<'_> {
+    fn push(&mut self, wall: &'static str, deed: Deed) {
+        self.steps.push(Step::new(wall, deed));
+    }
+
+    /// The scratch layer: one tmpfs whose size and inode count the kernel holds, and which vanishes
+    /// with the sandbox.
+    fn scratch(&mut self, spec: &Spec) {
+        let limits = &spec.limits;
+        // A few inodes are ours: the layers' own directories.
+        let (size, inodes) = (limits.disk_bytes, limits.inodes.saturating_add(32));
+        let data = format!("size={size},nr_inodes={inodes},mode=755");
+        let mount = |source: &str, data: String| Deed::Mount {
+            source: c(source),
+            target: c(STAGE),
+            kind: c("tmpfs"),
+            flags: NO_SUID_DEV,
+            data: c(data),
+        };
+        self.push("disk limit", mount("scratch", data));
+        self.push("disk limit", Deed::KeepScratch { path: c(STAGE) });
+        for folder in ["m", "u", "w", "l", "empty"] {
+            let path = c(format!("{STAGE}/{folder}"));
+            self.push("root", Deed::Folder { path, mode: 0o755 });
         }
-        let number = OPEN_BASE + self.opened;
-        self.opened += 1;
+        let path = c(format!("{STAGE}/shm"));
+        self.push("root", Deed::Folder { path, mode: 0o1777 });
+    }
+
+    /// A path of the host that stays reachable whatever is mounted: opened, and named by number.
+    fn open(&mut self, wall: &'static str, path: &Path) -> String {
+        let number = OPEN_BASE + i32::try_from(self.opened.len()).unwrap_or(0);
         let open = Deed::Open {
             path: c(path.as_os_str().as_encoded_bytes()),
             number,
         };
-        steps.push(Step::about(wall, path, open));
+        self.opened.push(Step::about(wall, path, open));
         format!("/proc/self/fd/{number}")
     }
 
-    fn mount(
-        &mut self,
-        wall: &'static str,
-        layer: &str,
-        lowers: &[&Path],
-        at: &Path,
-        steps: &mut Vec<Step>,
-    ) {
+    /// The option text that names a lower directory, whatever its name holds.
+    fn lower(&mut self, wall: &'static str, path: &Path) -> String {
+        if !self.host.shifts_ids() {
+            return self.open(wall, path);
+        }
+        let tree = self.trees.add(path, false, true);
+        let at = format!("{STAGE}/l/{tree}");
+        self.push(
+            "root",
+            Deed::Folder {
+                path: c(&at),
+                mode: 0o755,
+            },
+        );
+        self.steps.push(Step::about(
+            wall,
+            path,
+            Deed::Attach {
+                tree,
+                target: c(&at),
+            },
+        ));
+        at
+    }
+
+    /// Mounts an overlay: lower directories of the host, the upper one in the scratch layer.
+    fn overlay(&mut self, wall: &'static str, layer: &str, lowers: &[&Path], at: &Path) {
         for kind in ["u", "w"] {
             let path = c(format!("{STAGE}/{kind}/{layer}"));
-            steps.push(Step::new("root", Deed::Folder { path, mode: 0o755 }));
+            self.push("root", Deed::Folder { path, mode: 0o755 });
         }
-        let named: Vec<String> = lowers
-            .iter()
-            .map(|path| self.lower(wall, path, steps))
-            .collect();
+        let named: Vec<String> = lowers.iter().map(|path| self.lower(wall, path)).collect();
         let data = format!(
             "lowerdir={},upperdir={STAGE}/u/{layer},workdir={STAGE}/w/{layer},userxattr",
             named.join(":")
@@ -221,162 +203,138 @@ impl Overlays<'_> {
             flags: NO_SUID_DEV,
             data: c(data),
         };
-        steps.push(Step::about(wall, at, deed));
+        self.steps.push(Step::about(wall, at, deed));
     }
-}
 
-/// A fresh `/proc` of the sandbox's own processes, with what belongs to the whole kernel masked.
-fn process_files(host: &Host, steps: &mut Vec<Step>) {
-    let mount = |source: &str, path: &str, kind: &str, flags: u64| Deed::Mount {
-        source: c(source),
-        target: inside(Path::new(path)),
-        kind: c(kind),
-        flags,
-        data: c(""),
-    };
-    steps.push(Step::new(
-        "proc",
-        mount("proc", "/proc", "proc", NO_SUID_DEV_EXEC),
-    ));
-    let knobs = format!("{ROOT}/proc/sys");
-    steps.push(Step::new(
-        "proc",
-        mount(&knobs, "/proc/sys", "", libc::MS_BIND),
-    ));
-    let protect = Deed::Protect {
-        target: c(knobs),
-        attributes: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        recursive: false,
-    };
-    steps.push(Step::new("proc", protect));
-    for path in MASKED_FILES.iter().filter(|path| host.has(path)) {
-        steps.push(Step::new(
-            "proc",
-            mount("/dev/null", path, "", libc::MS_BIND),
-        ));
-    }
-    let empty = format!("{STAGE}/empty");
-    for path in MASKED_FOLDERS.iter().filter(|path| host.has(path)) {
-        steps.push(Step::new("proc", mount(&empty, path, "", libc::MS_BIND)));
-        let protect = Deed::Protect {
+    /// A fresh `/proc` of the sandbox's own processes, with what belongs to the whole kernel masked.
+    fn process_files(&mut self) {
+        let mount = |source: &str, path: &str, kind: &str, flags: u64| Deed::Mount {
+            source: c(source),
             target: inside(Path::new(path)),
-            attributes: libc::MOUNT_ATTR_RDONLY,
+            kind: c(kind),
+            flags,
+            data: c(""),
+        };
+        self.push("proc", mount("proc", "/proc", "proc", NO_SUID_DEV_EXEC));
+        let knobs = format!("{ROOT}/proc/sys");
+        self.push("proc", mount(&knobs, "/proc/sys", "", libc::MS_BIND));
+        let protect = Deed::Protect {
+            target: c(knobs),
+            attributes: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
             recursive: false,
         };
-        steps.push(Step::new("proc", protect));
-    }
-}
-
-/// A minimal `/dev` with its own terminals.
-fn devices(steps: &mut Vec<Step>) {
-    let mount = |source: &str, path: &str, kind: &str, flags: u64, data: &str| Deed::Mount {
-        source: c(source),
-        target: inside(Path::new(path)),
-        kind: c(kind),
-        flags,
-        data: c(data),
-    };
-    let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
-    steps.push(Step::new(
-        "dev",
-        mount(
-            "dev",
-            "/dev",
-            "tmpfs",
-            flags,
-            "size=64k,nr_inodes=64,mode=755",
-        ),
-    ));
-    for device in DEVICES {
-        steps.push(Step::new(
-            "dev",
-            Deed::File {
-                path: inside(Path::new(device)),
-            },
-        ));
-        steps.push(Step::new(
-            "dev",
-            mount(device, device, "", libc::MS_BIND, ""),
-        ));
-    }
-    for folder in ["/dev/pts", "/dev/shm"] {
-        let path = inside(Path::new(folder));
-        steps.push(Step::new("dev", Deed::Folder { path, mode: 0o755 }));
-    }
-    let terminals = "newinstance,ptmxmode=0666,mode=0620";
-    let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
-    steps.push(Step::new(
-        "dev",
-        mount("devpts", "/dev/pts", "devpts", flags, terminals),
-    ));
-    let shared = format!("{STAGE}/shm");
-    steps.push(Step::new(
-        "dev",
-        mount(&shared, "/dev/shm", "", libc::MS_BIND, ""),
-    ));
-    for (path, target) in [
-        ("/dev/ptmx", "pts/ptmx"),
-        ("/dev/fd", "/proc/self/fd"),
-        ("/dev/stdin", "/proc/self/fd/0"),
-        ("/dev/stdout", "/proc/self/fd/1"),
-        ("/dev/stderr", "/proc/self/fd/2"),
-    ] {
-        let link = Deed::Link {
-            path: inside(Path::new(path)),
-            target: c(target),
-        };
-        steps.push(Step::new("dev", link));
-    }
-}
-
-/// Shows a file or directory of the host inside.
-fn show(
-    source: &Path,
-    at: &Path,
-    read_only: bool,
-    host: &Host,
-    trees: &mut Trees,
-    steps: &mut Vec<Step>,
-) {
-    let folder = source.is_dir();
-    if folder {
-        folders_to(at, steps);
-    } else {
-        if let Some(parent) = at.parent() {
-            folders_to(parent, steps);
+        self.push("proc", protect);
+        for path in MASKED_FILES.iter().filter(|path| self.host.has(path)) {
+            self.push("proc", mount("/dev/null", path, "", libc::MS_BIND));
         }
-        steps.push(Step::about("path", at, Deed::File { path: inside(at) }));
+        let empty = format!("{STAGE}/empty");
+        for path in MASKED_FOLDERS.iter().filter(|path| self.host.has(path)) {
+            self.push("proc", mount(&empty, path, "", libc::MS_BIND));
+            let protect = Deed::Protect {
+                target: inside(Path::new(path)),
+                attributes: libc::MOUNT_ATTR_RDONLY,
+                recursive: false,
+            };
+            self.push("proc", protect);
+        }
     }
-    if host.shifts_ids() {
-        let tree = trees.add(source, folder && read_only, read_only);
-        steps.push(Step::about(
-            "path",
-            source,
-            Deed::Attach {
+
+    /// A minimal `/dev` with its own terminals.
+    fn devices(&mut self) {
+        let mount = |source: &str, path: &str, kind: &str, flags: u64, data: &str| Deed::Mount {
+            source: c(source),
+            target: inside(Path::new(path)),
+            kind: c(kind),
+            flags,
+            data: c(data),
+        };
+        let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
+        self.push(
+            "dev",
+            mount(
+                "dev",
+                "/dev",
+                "tmpfs",
+                flags,
+                "size=64k,nr_inodes=64,mode=755",
+            ),
+        );
+        for device in DEVICES {
+            self.push(
+                "dev",
+                Deed::File {
+                    path: inside(Path::new(device)),
+                },
+            );
+            self.push("dev", mount(device, device, "", libc::MS_BIND, ""));
+        }
+        for folder in ["/dev/pts", "/dev/shm"] {
+            let path = inside(Path::new(folder));
+            self.push("dev", Deed::Folder { path, mode: 0o755 });
+        }
+        let terminals = "newinstance,ptmxmode=0666,mode=0620";
+        let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
+        self.push(
+            "dev",
+            mount("devpts", "/dev/pts", "devpts", flags, terminals),
+        );
+        let shared = format!("{STAGE}/shm");
+        self.push("dev", mount(&shared, "/dev/shm", "", libc::MS_BIND, ""));
+        for (path, target) in [
+            ("/dev/ptmx", "pts/ptmx"),
+            ("/dev/fd", "/proc/self/fd"),
+            ("/dev/stdin", "/proc/self/fd/0"),
+            ("/dev/stdout", "/proc/self/fd/1"),
+            ("/dev/stderr", "/proc/self/fd/2"),
+        ] {
+            let link = Deed::Link {
+                path: inside(Path::new(path)),
+                target: c(target),
+            };
+            self.push("dev", link);
+        }
+    }
+
+    /// Shows a file or directory of the host inside.
+    fn show(&mut self, source: &Path, at: &Path, read_only: bool) {
+        let folder = source.is_dir();
+        if folder {
+            folders_to(at, &mut self.steps);
+        } else {
+            if let Some(parent) = at.parent() {
+                folders_to(parent, &mut self.steps);
+            }
+            self.steps
+                .push(Step::about("path", at, Deed::File { path: inside(at) }));
+        }
+        if self.host.shifts_ids() {
+            let tree = self.trees.add(source, folder && read_only, read_only);
+            let attach = Deed::Attach {
                 tree,
                 target: inside(at),
-            },
-        ));
-        return;
+            };
+            self.steps.push(Step::about("path", source, attach));
+            return;
+        }
+        let bind = Deed::Mount {
+            source: c(self.open("path", source)),
+            target: inside(at),
+            kind: c(""),
+            flags: libc::MS_BIND | if folder { libc::MS_REC } else { 0 },
+            data: c(""),
+        };
+        self.steps.push(Step::about("path", source, bind));
+        let quiet = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        let attributes = if read_only {
+            quiet | libc::MOUNT_ATTR_RDONLY
+        } else {
+            quiet
+        };
+        let protect = Deed::Protect {
+            target: inside(at),
+            attributes,
+            recursive: folder,
+        };
+        self.steps.push(Step::about("path", source, protect));
     }
-    let bind = Deed::Mount {
-        source: c(source.as_os_str().as_encoded_bytes()),
-        target: inside(at),
-        kind: c(""),
-        flags: libc::MS_BIND | if folder { libc::MS_REC } else { 0 },
-        data: c(""),
-    };
-    steps.push(Step::about("path", source, bind));
-    let quiet = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    let attributes = if read_only {
-        quiet | libc::MOUNT_ATTR_RDONLY
-    } else {
-        quiet
-    };
-    let protect = Deed::Protect {
-        target: inside(at),
-        attributes,
-        recursive: folder,
-    };
-    steps.push(Step::about("path", source, protect));
 }
