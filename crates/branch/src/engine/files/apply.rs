@@ -300,17 +300,19 @@ impl Deal<'_> {
 
     /// Opens the directories that their owner cannot write to, outermost first.
     pub(crate) fn unlock(&self) -> io::Result<()> {
-        for (path, mode) in &self.plan.locked {
-            let (parent, name) = tree::open_parent(self.root, path)?;
-            tree::set_mode(parent.as_fd(), name, mode | 0o700)?;
-        }
-        Ok(())
+        self.plan
+            .locked
+            .iter()
+            .try_for_each(|(path, mode)| self.lock(path, mode | 0o700))
     }
 
-    /// Gives them their modes back.
+    /// Gives a directory a mode; one that somebody has moved away keeps what it has.
     pub(crate) fn lock(&self, path: &RelativePath, mode: u32) -> io::Result<()> {
-        let (parent, name) = tree::open_parent(self.root, path)?;
-        tree::set_mode(parent.as_fd(), name, mode)
+        let set = |(parent, name): (OwnedFd, &[u8])| tree::set_mode(parent.as_fd(), name, mode);
+        match tree::open_parent(self.root, path).and_then(set) {
+            Err(error) if !tree::is_elsewhere(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Gives every directory in which names came and went the time that `choose` says.
@@ -354,8 +356,12 @@ impl Deal<'_> {
             }
         }
         for parent in &parents {
-            let directory: OwnedFd = tree::open_directory(self.root, parent.as_ref())?;
-            rustix::fs::fsync(directory)?;
+            match tree::open_directory(self.root, parent.as_ref()) {
+                Ok(directory) => rustix::fs::fsync(directory)?,
+                // Somebody has moved it away, wherever that is.
+                Err(error) if tree::is_elsewhere(&error) => rustix::fs::syncfs(self.root)?,
+                Err(error) => return Err(error),
+            }
         }
         Ok(rustix::fs::fsync(self.staging)?)
     }

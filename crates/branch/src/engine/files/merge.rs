@@ -255,7 +255,7 @@ impl Engine for FilesEngine {
         deal.unlock()
             .map_err(failed("open a directory to undo the merge"))?;
         for (number, replace) in plan.replaces.iter().enumerate().rev() {
-            deal.restore(number, replace).map_err(not_done)?;
+            deal.restore(number, replace).map_err(not_undone)?;
             steps.reached("files: restored")?;
         }
         Self::close(&deal, steps, |path| deal.untouch(path))?;
@@ -362,5 +362,13 @@ fn not_done(error: StepError) -> EngineError {
     match error {
         StepError::Conflict(place) => conflict(place),
         StepError::Io(error) => failed("put a file of the merge in place")(error),
+    }
+}
+
+fn not_undone(error: StepError) -> EngineError {
+    let doing = "put back what the merge had taken out (it waits in the staging directory)";
+    match error {
+        StepError::Conflict(place) => conflict(place),
+        StepError::Io(error) => failed(doing)(error),
     }
 }

@@ -4,9 +4,12 @@
     reason = "a stage that cannot be set is a failed test"
 )]
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use belljar_base::{HasKind as _, Kind};
 use proptest::prelude::*;
 
 use super::operations::{Operation, ask, command, operations, perform};
@@ -23,12 +26,9 @@ proptest! {
 /// Set-group-id on files  is refused unless it is asked for; that has tests of its own.
 fn is_ordinary(operation: &Operation) -> bool {
     let is_root = rustix::process::geteuid().is_root();
-    match operation {
-        Operation::Mode(_, 0o2755) => false,
-        // What an ordinary user may not read, that user cannot compare either.
-        Operation::Mode(_, mode) => is_root || mode & 0o500 == 0o500,
-        _ => true,
-    }
+    let is_readable = |mode: u32| is_root || mode & 0o500 == 0o500;
+    // What an ordinary user may not read, that user cannot compare either.
+    !matches!(operation, Operation::Mode(_, mode) if *mode == 0o2755 || !is_readable(*mode))
 }
 
 fn there_and_back(before: &[Operation], during: &[Operation]) {
@@ -93,4 +93,75 @@ fn other_names_of_a_file_keep_what_they_have() {
     assert_eq!(merged[Path::new("b")], original[Path::new("b")]);
     stage.revert().unwrap();
     assert_eq!(stage.snapshot(), original);
+}
+
+#[test]
+fn every_kind_of_name_and_size() {
+    let stage = Stage::new("true");
+    let inside = r#"
+        : >empty; truncate -s 1T sparse; echo end | dd of=sparse bs=1 seek=500G conv=notrunc 2>/dev/null
+        echo odd >"$(printf 'in\201valid\nline')"; echo long >$(printf '%0255d' 0); echo esc >"$(printf 'a\033[2Jb')"
+        mkfifo pipe; ln -s /etc/shadow link; python3 -c 'import socket; socket.socket(1).bind("socket")' || true
+        mkdir -p $(printf 'deep/%.0s' $(seq 300)); echo bottom >$(printf 'deep/%.0s' $(seq 300))bottom"#;
+    stage.inside(inside);
+    let before = stage.snapshot();
+    let changes = stage.seal();
+    assert!(changes.summary().bytes < 1 << 20, "{:?}", changes.summary());
+    stage.merge().unwrap();
+    let lower = stage.lower();
+    assert_eq!(
+        std::fs::metadata(lower.join("sparse")).unwrap().len(),
+        1 << 40
+    );
+    assert_eq!(
+        std::fs::read(lower.join("0".repeat(255))).unwrap(),
+        b"long\n"
+    );
+    let odd = lower.join(OsStr::from_bytes(b"in\x81valid\nline"));
+    assert_eq!(std::fs::read(odd).unwrap(), b"odd\n");
+    let bottom = lower.join("deep/".repeat(300)).join("bottom");
+    assert_eq!(std::fs::read(bottom).unwrap(), b"bottom\n");
+    assert!(!lower.join("socket").exists());
+    stage.revert().unwrap();
+    assert_eq!(stage.snapshot(), before);
+}
+
+/// The workspace is on a small file system of its own, and the new files do not fit.
+#[test]
+fn a_full_disk_is_said_and_nothing_is_changed() {
+    let stage = Stage::new("echo one >a; echo two >b");
+    stage.inside("echo more >>a; rm b; head -c 3000000 /dev/urandom >big");
+    stage.seal();
+    // A process of its own mounts the small file system and merges there.
+    let script = "cp -a lower small; mv lower kept; mkdir lower
+        mount -t tmpfs -o size=1M tmpfs lower; cp -a small/. lower; exec \"$@\"";
+    stage.in_namespaces(script, &full_disk_command());
+}
+
+fn full_disk_command() -> [String; 3] {
+    let [program, exact, _] = command();
+    [program, exact, "files::merging::on_a_full_disk".to_owned()]
+}
+
+/// Merges what is beside, on the full disk that is mounted there; alone, it only checks that.
+#[test]
+fn on_a_full_disk() {
+    let here = std::env::current_dir().unwrap();
+    if !here.join("small").is_dir() {
+        assert!(!here.join("run/changes").exists());
+        return;
+    }
+    let stage = Stage::at(&here);
+    let before = without_directory_times(stage.snapshot());
+    // The very files are others here, so the base is taken anew.
+    stage.seal();
+    let error = stage.merge().unwrap_err();
+    assert_eq!(error.kind(), Kind::Exhausted, "{error:?}");
+    assert_eq!(error.to_string(), "`files` failed; nothing was changed");
+    let cause = std::error::Error::source(&error).unwrap();
+    assert_eq!(
+        cause.to_string(),
+        "could not stage the new files in the workspace"
+    );
+    assert_eq!(without_directory_times(stage.snapshot()), before);
 }

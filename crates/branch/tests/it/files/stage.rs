@@ -23,23 +23,36 @@ use tempfile::TempDir;
 
 /// One workspace, and the directories of one run over it.
 pub(crate) struct Stage {
-    directory: TempDir,
+    directory: PathBuf,
+    _made: Option<TempDir>,
 }
 
 impl Stage {
+    /// A stage that another process has set in `directory`.
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_path_buf(),
+            _made: None,
+        }
+    }
+
     /// A workspace that `script` made, in a shell, in it.
     pub(crate) fn new(script: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let made = tempfile::tempdir().unwrap();
+        let directory = made.path().to_path_buf();
         for name in ["lower", "upper", "work", "merged", "run"] {
-            std::fs::create_dir(directory.path().join(name)).unwrap();
+            std::fs::create_dir(directory.join(name)).unwrap();
         }
-        let stage = Self { directory };
+        let stage = Self {
+            directory,
+            _made: Some(made),
+        };
         stage.outside(script);
         stage
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     pub(crate) fn lower(&self) -> PathBuf {
@@ -69,6 +82,13 @@ impl Stage {
     pub(crate) fn command_inside(&self, command: &[&str]) {
         let mount = "mount -t overlay overlay -o \
             userxattr,lowerdir=lower,upperdir=upper,workdir=work merged; cd merged; exec \"$@\"";
+        let command: Vec<_> = command.iter().map(|&word| word.to_owned()).collect();
+        self.in_namespaces(mount, &command);
+    }
+
+    /// Runs a script, with a command as its arguments, as root of a user namespace beside the
+    /// workspace.
+    pub(crate) fn in_namespaces(&self, script: &str, command: &[String]) {
         let mut unshare = Command::new("unshare");
         unshare.args([
             "--user",
@@ -76,10 +96,10 @@ impl Stage {
             "--mount",
             "sh",
             "-ec",
-            mount,
+            script,
             "sh",
         ]);
-        check(unshare.args(command).current_dir(self.directory.path()));
+        check(unshare.args(command).current_dir(&self.directory));
     }
 
     /// Seals what the scripts inside did.
@@ -152,7 +172,7 @@ pub(crate) fn snapshot(root: &Path) -> Snapshot {
             facts.push(format!("{:o}", meta.mode()));
             facts.push(format!("mtime {}.{}", meta.mtime(), meta.mtime_nsec()));
         }
-        if kind.is_file() {
+        if kind.is_file() && meta.len() < 1 << 30 {
             facts.push(format!("{:?}", std::fs::read(&path).unwrap()));
         }
         if kind.is_file() || kind.is_dir() {
@@ -195,7 +215,8 @@ pub(crate) fn without_directory_times(mut snapshot: Snapshot) -> Snapshot {
 
 fn check(command: &mut Command) {
     let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
     assert!(output.status.success(), "{command:?}: {text}");
 }
 
