@@ -49,7 +49,7 @@ pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
 }
 
 /// Fields in the order of their keys' UTF-16 code units, as RFC 8785 wants it.
-pub(crate) fn sorted(fields: &serde_json::Map<String, Value>) -> Vec<(&String, &Value)> {
+fn sorted(fields: &serde_json::Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut sorted: Vec<_> = fields.iter().collect();
     sorted.sort_unstable_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
     sorted
@@ -59,6 +59,14 @@ pub(crate) fn sorted(fields: &serde_json::Map<String, Value>) -> Vec<(&String, &
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
+    if !text
+        .bytes()
+        .any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+    {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     for byte in text.bytes() {
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),

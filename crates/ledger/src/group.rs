@@ -184,30 +184,23 @@ impl Group {
 
     /// Writes one commit for those who wait, then hands over. The caller has set `led`.
     fn lead(&self) {
-        let batch = {
-            let mut log = self.log();
-            let batch = hold(&self.queue).take();
-            let records: Vec<_> = batch.iter().flat_map(|slot| &slot.records).collect();
-            let written = log.commit(&records);
-            drop(log);
-            tell(&batch, &written);
-            batch
-        };
+        let mut log = self.log();
+        let batch = hold(&self.queue).take();
+        let records: Vec<_> = batch.iter().flat_map(|slot| &slot.records).collect();
+        // Those who are told bring their next records while the checkpoint is being signed.
+        log.commit(&records, |written| tell(&batch, written));
+        drop(log);
         let mut queue = hold(&self.queue);
         queue.led = false;
         let next = queue.waiting.iter().find(|slot| slot.has_owner());
         let next = next.map(Arc::clone);
         let by_thread = queue.thread;
         drop(queue);
-        // The next leader starts to write while the others are being woken.
         if let Some(next) = next {
             next.wake();
         }
         if by_thread {
             self.work.notify_one();
-        }
-        for slot in batch {
-            slot.wake();
         }
     }
 }
@@ -229,8 +222,8 @@ impl Queue {
     }
 }
 
-fn tell(batch: &[Arc<Slot>], written: &Result<(u64, u64), Fault>) {
-    let mut first = written.as_ref().map_or(0, |(first, _)| *first);
+fn tell(batch: &[Arc<Slot>], written: &Result<u64, Fault>) {
+    let mut first = written.as_ref().map_or(0, |first| *first);
     for slot in batch {
         let count = u64::try_from(slot.records.len()).unwrap_or(u64::MAX);
         let outcome = match written {
@@ -242,5 +235,6 @@ fn tell(batch: &[Arc<Slot>], written: &Result<(u64, u64), Fault>) {
         };
         first += count;
         *hold(&slot.outcome) = Some(outcome);
+        slot.wake();
     }
 }

@@ -238,37 +238,46 @@ impl Log {
         self.catch_up()
     }
 
-    /// Writes these records as one frame, durable on return; answers the first and last place.
-    pub(crate) fn commit(&mut self, records: &[&Encoded]) -> Result<(u64, u64), Fault> {
+    /// Writes these records as one frame. Calls `told` with the first place, or with what went
+    /// wrong, as soon as that is certain: the hint and the checkpoint are rewritten after it.
+    pub(crate) fn commit(&mut self, records: &[&Encoded], told: impl FnOnce(&Result<u64, Fault>)) {
+        let lock = Arc::clone(&self.lock);
+        let written = locked(&lock).and_then(|guard| Ok((guard, self.write_records(records)?)));
+        match written {
+            Ok((_guard, first)) => {
+                told(&Ok(first));
+                self.publish();
+            }
+            Err(fault) => told(&Err(fault)),
+        }
+    }
+
+    /// The caller holds the lock.
+    fn write_records(&mut self, records: &[&Encoded]) -> Result<u64, Fault> {
         if self.poisoned {
             return Err(Fault::Poisoned);
         }
-        let lock = Arc::clone(&self.lock);
-        let _guard = locked(&lock)?;
         self.catch_up()?;
         if self.position.offset >= self.bound {
             self.rotate()?;
         }
         let first = self.position.seq();
-        let mut next = self.position.clone();
         let buffer = std::mem::take(&mut self.buffer);
-        let mut builder = frame::Builder::new(buffer, first, next.back);
+        let mut builder = frame::Builder::new(buffer, first, self.position.back);
         let mut leaves = Vec::with_capacity(records.len());
-        let (mut seq, mut prev) = (first, next.last);
-        for record in records {
+        let mut prev = self.position.last;
+        for (record, seq) in records.iter().zip(first..) {
             prev = builder.push(|out| record.fill(seq, &prev, out));
             leaves.push(prev);
-            seq += 1;
         }
         let mut bytes = builder.finish(&prev);
         let length = bytes.len();
         let written = self.write(&mut bytes, length);
         self.buffer = bytes;
         written?;
-        next.advance(u32::try_from(length).unwrap_or(u32::MAX), &leaves);
-        self.position = next;
-        self.publish();
-        Ok((first, seq.saturating_sub(1)))
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.position.advance(length, &leaves);
+        Ok(first)
     }
 
     /// Writes a frame at the end and waits for the disk. When that fails, the frame is cut off, so

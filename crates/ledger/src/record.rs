@@ -75,17 +75,19 @@ impl Encoded {
         if matches!(draft.event, Event::Unknown(_)) {
             return Err(EncodeError::Unknown);
         }
-        let fields = fields_of(draft).ok_or(EncodeError::Unknown)?;
-        let whole = Self::write(&fields);
+        let Ok(Value::Object(event)) = serde_json::to_value(&draft.event) else {
+            return Err(EncodeError::Unknown);
+        };
+        let whole = Self::write(draft, &event);
         let mut length = whole.bytes.len();
         if length + HOLES_BYTES <= RECORD_BYTES_MAX {
             return Ok(whole);
         }
         for (text_max, items_max) in SHORTER {
-            let mut value = Value::Object(fields.clone());
+            let mut value = Value::Object(event.clone());
             text::shorten(&mut value, text_max, items_max);
-            if let Value::Object(fields) = value {
-                let shorter = Self::write(&fields);
+            if let Value::Object(event) = value {
+                let shorter = Self::write(draft, &event);
                 length = shorter.bytes.len();
                 if length + HOLES_BYTES <= RECORD_BYTES_MAX {
                     return Ok(shorter);
@@ -95,23 +97,41 @@ impl Encoded {
         Err(EncodeError::TooLong(length))
     }
 
-    fn write(fields: &Map<String, Value>) -> Self {
+    fn write(draft: &Draft, event: &Map<String, Value>) -> Self {
+        let (at, run) = (format_time(draft.at), draft.run.map(|run| run.to_string()));
+        let mut fields = Vec::with_capacity(event.len() + 6);
+        fields.extend(
+            event
+                .iter()
+                .map(|(key, value)| (key.as_str(), Field::Of(value))),
+        );
+        fields.push(("at", Field::Text(&at)));
+        fields.push(("v", Field::Version));
+        fields.push(("prev", Field::Prev));
+        fields.push(("seq", Field::Seq));
+        if let Some(run) = &run {
+            fields.push(("run", Field::Text(run)));
+        }
+        if let Some(agent) = &draft.agent {
+            fields.push(("agent", Field::Text(agent.as_str())));
+        }
+        // The names of all fields are ASCII, where every order is the same.
+        fields.sort_unstable_by_key(|(key, _)| *key);
         let mut bytes = Vec::with_capacity(512);
         let (mut prev_at, mut seq_at) = (0, 0);
-        bytes.push(b'{');
-        for (nth, (key, value)) in canonical::sorted(fields).into_iter().enumerate() {
-            if nth > 0 {
-                bytes.push(b',');
-            }
+        for (nth, (key, field)) in fields.into_iter().enumerate() {
+            bytes.push(if nth == 0 { b'{' } else { b',' });
             canonical::write_string(key, &mut bytes);
             bytes.push(b':');
-            match key.as_str() {
-                "prev" => {
+            match field {
+                Field::Of(value) => canonical::write(value, &mut bytes),
+                Field::Text(text) => canonical::write_string(text, &mut bytes),
+                Field::Version => bytes.extend_from_slice(VERSION.to_string().as_bytes()),
+                Field::Seq => seq_at = bytes.len(),
+                Field::Prev => {
                     bytes.extend_from_slice(b"\"\"");
                     prev_at = bytes.len() - 1;
                 }
-                "seq" => seq_at = bytes.len(),
-                _other => canonical::write(value, &mut bytes),
             }
         }
         bytes.push(b'}');
@@ -139,22 +159,15 @@ impl Encoded {
     }
 }
 
-/// The record's fields, with `prev` and `seq` to be filled in.
-fn fields_of(draft: &Draft) -> Option<Map<String, Value>> {
-    let Ok(Value::Object(mut fields)) = serde_json::to_value(&draft.event) else {
-        return None;
-    };
-    fields.insert("v".to_owned(), Value::from(VERSION));
-    fields.insert("at".to_owned(), Value::from(format_time(draft.at)));
-    if let Some(run) = draft.run {
-        fields.insert("run".to_owned(), Value::from(run.to_string()));
-    }
-    if let Some(agent) = &draft.agent {
-        fields.insert("agent".to_owned(), Value::from(agent.as_str()));
-    }
-    fields.insert("prev".to_owned(), Value::Null);
-    fields.insert("seq".to_owned(), Value::Null);
-    Some(fields)
+/// What stands behind a field's name.
+enum Field<'a> {
+    /// A field of the event.
+    Of(&'a Value),
+    /// A field of the record itself.
+    Text(&'a str),
+    Version,
+    Prev,
+    Seq,
 }
 
 impl Record {
