@@ -14,3 +14,5 @@ mod torn; // what an interrupted writer leaves behind
 mod child; // writers in processes of their own
 #[cfg(test)]
 mod crowd; // many writers at once
+#[cfg(test)]
+mod verifier; // the stand-alone program
