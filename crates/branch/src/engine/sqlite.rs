@@ -19,6 +19,7 @@ mod change_set; // what is kept
 mod seal; // makes a change set of a branch
 mod render; // what people and scripts read
 mod conflict; // what stands in the way
+mod statements; // the SQL of a merge
 mod table_merge; // rows of one table made real
 mod schema_merge; // definitions made real
 mod foreign; // foreign keys, where rows changed

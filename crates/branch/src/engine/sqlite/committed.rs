@@ -6,7 +6,7 @@ use super::catalog;
 use super::change_set::{ChangeSet, RowChange, SchemaAction, TableChanges};
 use super::merge::MergeError;
 use super::schema_merge::definition;
-use super::table_merge::quoted;
+use super::statements::quoted;
 use super::value::Value;
 
 /// Row changes that are looked at.

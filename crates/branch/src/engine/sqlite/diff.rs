@@ -133,12 +133,35 @@ pub(crate) fn diff(base: &Image, work: &Image, writer: &mut Writer) -> Result<()
         )?;
     }
     writer.changes.schema = plan.schema;
+    note_statistics(&old, &new, &untouched, writer)?;
     compare::settings(&old, &new, writer);
     compare::sequences(&old, &new, writer)?;
     for job in &jobs {
         compare::table(&mut old, &mut new, job, plan.has_virtual, writer)?;
     }
     compare::shadows(&mut old, &mut new, &jobs, writer)
+}
+
+/// What ANALYZE gathered is about the run's own file.
+fn note_statistics(
+    old: &Side<'_>,
+    new: &Side<'_>,
+    untouched: &impl Fn(u32) -> bool,
+    writer: &mut Writer,
+) -> Result<(), DiffError> {
+    let statistics = |entry: &&Entry| entry.name.starts_with("sqlite_stat") && entry.root != 0;
+    let mut changed = old.entries.iter().filter(statistics).count()
+        != new.entries.iter().filter(statistics).count();
+    for entry in new.entries.iter().filter(statistics) {
+        let mut pages = PageSet::new(new.image.pages());
+        let tree = btree::tree(new.image, entry.root, &mut pages).map_err(new.at())?;
+        changed |= !tree.leaves.into_iter().all(untouched);
+    }
+    if changed {
+        let note = "the statistics of ANALYZE were changed; a merge leaves them as they are";
+        writer.changes.notes.push(note.to_owned());
+    }
+    Ok(())
 }
 
 fn has_rows(table: &TablePlan) -> bool {

@@ -10,7 +10,7 @@ use super::conflict::{Conflicts, RowConflict};
 use super::merge::MergeError;
 use super::render;
 use super::schema_merge::definition;
-use super::table_merge::quoted;
+use super::statements::quoted;
 use super::value::Value;
 
 /// One foreign key: columns of a child that name a row of a parent.

@@ -1,5 +1,6 @@
 //! Makes a whole change set real inside one transaction, and writes its inverse as it goes.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 
@@ -14,7 +15,8 @@ use super::conflict::{Conflicts, RowConflict};
 use super::foreign;
 use super::regular;
 use super::schema_merge::{self, Phase, definition};
-use super::table_merge::{TableMerge, quoted};
+use super::statements::quoted;
+use super::table_merge::TableMerge;
 use super::value::Value;
 
 /// Why a change set could not be made real, conflicts aside.
@@ -183,12 +185,14 @@ fn check_shadows(
     writer: &mut Writer,
     conflicts: &mut Conflicts,
 ) -> Result<(), MergeError> {
+    let mut told = BTreeSet::new();
     for shadow in &changes.shadows {
         let now = match definition(connection, "table", &shadow.shadow)? {
             Some(_) => digest(connection, &shadow.shadow)?,
             None => String::new(),
         };
-        if now != shadow.before && now != shadow.after {
+        let touched = now != shadow.before && now != shadow.after;
+        if touched && told.insert(&shadow.table) {
             let reason = "the virtual table was changed; its index cannot be merged with another";
             conflicts.push(RowConflict::of(&shadow.table, reason));
         }

@@ -6,7 +6,8 @@ use super::catalog::Scratch;
 use super::change_set::{DatabaseChanges, SchemaAction, SchemaChange, Writer};
 use super::conflict::{Conflicts, RowConflict};
 use super::merge::MergeError;
-use super::table_merge::{has_rows, quoted};
+use super::statements::quoted;
+use super::table_merge::has_rows;
 
 /// The moment of a merge at which a schema change happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,9 @@
 //! One case: a source database, a branch of it, what an agent did, and the deeds on it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a case that cannot be set up is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a case that cannot be set up is a failed test"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -134,7 +138,7 @@ pub(crate) fn content(path: &Path) -> Content {
     let mut content = Content::new();
     let definitions = rows(
         &connection,
-        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence'",
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' AND name NOT LIKE 'sqlite_stat%'",
     );
     content.insert("/schema".into(), definitions);
     let version =
@@ -205,6 +209,9 @@ fn rows(connection: &Connection, sql: &str) -> Vec<String> {
 fn shown(value: rusqlite::types::ValueRef<'_>) -> String {
     match value {
         rusqlite::types::ValueRef::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
-        other => format!("{other:?}"),
+        rusqlite::types::ValueRef::Null
+        | rusqlite::types::ValueRef::Integer(_)
+        | rusqlite::types::ValueRef::Real(_)
+        | rusqlite::types::ValueRef::Blob(_) => format!("{value:?}"),
     }
 }

@@ -1,0 +1,234 @@
+//! What a run may leave behind where its database was: always an answer, never a crash.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use belljar_branch::engine::sqlite::{self, Bounds};
+use expect_test::{Expect, expect};
+use rusqlite::Connection;
+
+use super::support::Case;
+
+const SETUP: &str = "PRAGMA page_size = 512; CREATE TABLE t (id INTEGER PRIMARY KEY, a, b); CREATE INDEX i ON t (a);
+    CREATE TABLE w (k TEXT PRIMARY KEY, v) WITHOUT ROWID;
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
+    INSERT INTO t SELECT i, 'a' || i, zeroblob(i * 30) FROM n; INSERT INTO w SELECT a, b FROM t;";
+
+/// Replaces the database and tells what the change set says.
+fn check(replace: impl Fn(&Path), expected: Expect) {
+    let case = Case::new(SETUP);
+    replace(&case.work());
+    let changes = case.seal();
+    expected.assert_eq(&changes.unreadable.unwrap_or_else(|| "readable".into()));
+}
+
+#[test]
+fn replaced() {
+    let gone = |path: &Path| fs::remove_file(path).unwrap();
+    check(gone, expect!["the file is gone"]);
+    check(
+        |path| {
+            gone(path);
+            symlink("/etc/passwd", path).unwrap();
+        },
+        expect!["it was replaced by a symbolic link"],
+    );
+    check(
+        |path| {
+            gone(path);
+            fs::create_dir(path).unwrap();
+        },
+        expect!["it was replaced by a directory"],
+    );
+    check(
+        |path| {
+            gone(path);
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                path,
+                rustix::fs::FileType::Fifo,
+                0o600.into(),
+                0,
+            )
+            .unwrap();
+        },
+        expect!["it was replaced by a pipe"],
+    );
+    check(
+        |path| {
+            gone(path);
+            std::os::unix::net::UnixListener::bind(path).unwrap();
+        },
+        expect!["it was replaced by a socket or pipe"],
+    );
+    check(
+        |path| fs::write(path, "hello").unwrap(),
+        expect!["it is not a SQLite database: it is shorter than a header"],
+    );
+    check(
+        |path| fs::write(path, vec![b'x'; 9000]).unwrap(),
+        expect![
+            "it is not a SQLite database: its first bytes are not `SQLite format 3` (encrypted, or another format)"
+        ],
+    );
+    check(|path| fs::write(path, "").unwrap(), expect!["readable"]);
+}
+
+#[test]
+fn damaged_or_with_companions_of_its_own() {
+    let log = |path: &Path| path.with_extension("db-wal");
+    check(
+        |path| symlink("/etc/passwd", log(path)).unwrap(),
+        expect!["it was replaced by a symbolic link"],
+    );
+    check(
+        |path| fs::write(log(path), vec![1; 5000]).unwrap(),
+        expect!["readable"],
+    );
+    check(
+        |path| {
+            fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(1 << 42)
+                .unwrap()
+        },
+        expect!["readable"],
+    );
+    check(
+        |path| {
+            fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(512)
+                .unwrap()
+        },
+        expect!["the database is corrupt: the file is shorter than its header says"],
+    );
+}
+
+#[test]
+fn definitions_that_are_not_what_they_seem() {
+    for (sql, expected) in [
+        (
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE t AS SELECT 1' WHERE name = 't'",
+            "not what it says",
+        ),
+        (
+            "UPDATE sqlite_schema SET sql = 'DROP TABLE w' WHERE name = 't'",
+            "not understood",
+        ),
+        (
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE t (id INTEGER PRIMARY KEY, a, b); DROP TABLE x' WHERE name = 't'",
+            "not understood",
+        ),
+        (
+            "INSERT INTO sqlite_schema VALUES ('trigger', 'tr', 't', 0, 'CREATE TABLE evil (a)')",
+            "not what it says",
+        ),
+        (
+            "INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING csv(x)')",
+            "cannot be carried over",
+        ),
+        (
+            "INSERT INTO sqlite_schema VALUES ('table', 'u', 'u', 2, 'CREATE TABLE u (a)')",
+            "in two places",
+        ),
+    ] {
+        let case = Case::new(SETUP);
+        let connection = Connection::open(case.work()).unwrap();
+        connection
+            .execute_batch("PRAGMA writable_schema = ON")
+            .unwrap();
+        connection.execute_batch(sql).unwrap();
+        drop(connection);
+        let reason = case.seal().unreadable.unwrap_or_default();
+        assert!(reason.contains(expected), "{reason}: {sql}");
+    }
+}
+
+/// Bytes all over a small database, changed: an answer each time, and a merge only of what the
+/// change set shows.
+#[test]
+fn every_byte_changed() {
+    let case = Case::new(SETUP);
+    case.agent("UPDATE t SET a = 'x' WHERE id % 2; DELETE FROM w WHERE v = zeroblob(300); CREATE TABLE n (a PRIMARY KEY); INSERT INTO n VALUES (1)");
+    let good = fs::read(case.work()).unwrap();
+    let mut answers = [0, 0];
+    for at in 0..good.len() {
+        // One in three, and of the long runs of zeroes fewer: a debug build is slow.
+        if at % (if good[at] == 0 { 61 } else { 3 }) != 0 {
+            continue;
+        }
+        let mut bytes = good.clone();
+        bytes[at] ^= [0xff, 0x01, 0x80][at / 3 % 3];
+        fs::write(case.work(), &bytes).unwrap();
+        let changes = sqlite::seal(&case.database()).unwrap();
+        answers[usize::from(changes.unreadable.is_some())] += 1;
+        let set = sqlite::ChangeSet::load(&case.database()).unwrap();
+        set.text(Bounds::default()).unwrap();
+    }
+    assert!(answers[0] > 0 && answers[1] > 0, "{answers:?}");
+}
+
+#[test]
+fn cut_at_every_page_and_logs_of_noise() {
+    let case = Case::new(SETUP);
+    case.agent("UPDATE t SET a = 'x' WHERE id % 2");
+    let good = fs::read(case.work()).unwrap();
+    for length in (0..good.len()).step_by(100) {
+        fs::write(case.work(), &good[..length]).unwrap();
+        case.seal();
+    }
+}
+
+#[test]
+fn an_unfinished_transaction_is_rolled_back() {
+    for mode in ["DELETE", "PERSIST", "WAL"] {
+        let case = Case::new(SETUP);
+        case.agent("UPDATE t SET a = 'kept' WHERE id = 1");
+        let work = case.work();
+        let connection = Connection::open(&work).unwrap();
+        connection.execute_batch(&format!("PRAGMA journal_mode = {mode}; PRAGMA cache_size = 1; UPDATE t SET b = 'kept too' WHERE id = 2;")).unwrap();
+        connection
+            .execute_batch("BEGIN; UPDATE t SET a = 'lost', b = randomblob(900)")
+            .unwrap();
+        // As a kill would leave it: the files as they are now, the connection never closed.
+        let left: Vec<(String, Vec<u8>)> = fs::read_dir(work.parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| !path.to_str().unwrap().ends_with("-shm"))
+            .map(|path| {
+                (
+                    path.file_name().unwrap().to_str().unwrap().into(),
+                    fs::read(&path).unwrap(),
+                )
+            })
+            .collect();
+        assert!(left.len() == 2, "{mode}: a journal is there");
+        drop(connection);
+        for (name, bytes) in left {
+            fs::write(work.with_file_name(name), bytes).unwrap();
+        }
+        let changes = case.seal();
+        assert_eq!(changes.unreadable, None, "{mode}");
+        assert_eq!(changes.totals(), (0, 2, 0), "{mode}");
+    }
+}
+
+#[test]
+fn text_that_would_move_a_cursor_is_visible() {
+    let case = Case::new("CREATE TABLE t (id INTEGER PRIMARY KEY, a)");
+    case.agent("INSERT INTO t VALUES (1, char(27) || '[2J' || char(0x202e) || 'x'), (2, x'00ff')");
+    expect![[r"
+        t: +2 ~0 -0
+
+        table t
+          + id=1  a='\u{1b}[2J\u{202e}x'
+          + id=2  a=x'00ff'
+    "]]
+    .assert_eq(&case.set().text(Bounds::default()).unwrap());
+}
