@@ -2,6 +2,7 @@
 //! read, made real all-or-nothing, and undone. It starts no process and mounts nothing.
 #![forbid(unsafe_code)]
 
+mod journal; // how far the deeds on a run have got
 mod lock; // one merge at a time
 mod workspace; // the directory a run works on
 pub mod engine; // one engine per kind of thing that is branched: files, sqlite

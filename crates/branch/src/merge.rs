@@ -3,71 +3,21 @@
 //! a crash can finish or undo it.
 
 use std::error::Error;
-use std::fmt;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use belljar_base::{HasKind, Kind};
-use serde::{Deserialize, Serialize};
 
 use crate::engine::{Conflict, Deed, DeedKind, Engine, EngineError, Steps};
+use crate::journal::{Journal, Phase};
 use crate::lock::Lock;
 
-const VERSION: u32 = 1;
-const NAME: &str = "branch.json";
+pub use crate::journal::BranchState;
 
 /// Makes the engines for a deed: the same ones each time, in the same order.
 pub type Engines<'a> =
     dyn FnMut(&Deed) -> Result<Vec<Box<dyn Engine>>, Box<dyn Error + Send + Sync>> + 'a;
-
-/// What has become of a run's change set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BranchState {
-    /// It waits to be merged or discarded.
-    Sealed,
-    /// It has been made real.
-    Merged,
-    /// It was made real and taken back.
-    Reverted,
-    /// It has been thrown away.
-    Discarded,
-}
-
-impl fmt::Display for BranchState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sealed => "sealed",
-            Self::Merged => "merged",
-            Self::Reverted => "reverted",
-            Self::Discarded => "discarded",
-        })
-    }
-}
-
-/// How far a deed has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Phase {
-    /// Nothing real has changed.
-    Preparing,
-    /// Everything is staged; real things are changing.
-    Committing,
-    /// Real things are being put back.
-    Undoing,
-    /// It is done; what was staged is being dropped.
-    Finishing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Journal {
-    version: u32,
-    state: BranchState,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    deed: Option<(DeedKind, Phase)>,
-}
 
 /// What a merge or revert did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -202,15 +152,17 @@ pub fn recover(
     Held::take(run)?.recover(engines, steps)
 }
 
-/// Throws the change set away. Its directories are the caller's; they are named here so that they
-/// are gone before the state says so.
+/// Throws the change set away, with everything that was kept for it. Called again after a crash,
+/// it removes what was left.
 ///
 /// # Errors
 /// When it has been merged, or its data cannot be removed.
 pub fn discard(run: &Path) -> Result<(), MergeError> {
     let mut held = Held::take(run)?;
-    held.expect(BranchState::Sealed, "discarded")?;
-    held.write(None, BranchState::Discarded)?;
+    if held.journal.state != BranchState::Discarded {
+        held.expect(BranchState::Sealed, "discarded")?;
+        held.write(None, BranchState::Discarded)?;
+    }
     for name in ["changes", "db", "merge"] {
         match std::fs::remove_dir_all(run.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -242,7 +194,7 @@ pub fn conflicts(
 /// # Errors
 /// When the journal cannot be read.
 pub fn state(run: &Path) -> Result<BranchState, MergeError> {
-    Ok(read_journal(run)?.state)
+    Ok(Journal::read(run).map_err(in_journal(run))?.state)
 }
 
 /// Whether a crash has interrupted a deed on the run (or one is under way right now).
@@ -250,7 +202,7 @@ pub fn state(run: &Path) -> Result<BranchState, MergeError> {
 /// # Errors
 /// When the journal cannot be read.
 pub fn is_interrupted(run: &Path) -> Result<bool, MergeError> {
-    Ok(read_journal(run)?.deed.is_some())
+    Ok(Journal::read(run).map_err(in_journal(run))?.deed.is_some())
 }
 
 /// A run's journal, held against everybody else.
@@ -268,7 +220,7 @@ impl Held {
         let lock = lock.ok_or(MergeError::Busy)?;
         Ok(Self {
             run: run.to_path_buf(),
-            journal: read_journal(run)?,
+            journal: Journal::read(run).map_err(in_journal(run))?,
             _lock: lock,
         })
     }
@@ -415,7 +367,7 @@ impl Held {
     ) -> Result<(), MergeError> {
         self.journal.deed = deed;
         self.journal.state = state;
-        write_journal(&self.run, &self.journal).map_err(in_journal(&self.run))
+        self.journal.write(&self.run).map_err(in_journal(&self.run))
     }
 }
 
@@ -479,37 +431,6 @@ fn all_conflicts(engines: &mut [Box<dyn Engine>]) -> Result<Vec<Conflict>, Merge
     })
     .map_err(Failure::into_error)?;
     Ok(conflicts)
-}
-
-fn read_journal(run: &Path) -> Result<Journal, MergeError> {
-    match std::fs::read(run.join(NAME)) {
-        Ok(bytes) => {
-            let journal: Journal =
-                serde_json::from_slice(&bytes).map_err(|error| in_journal(run)(error.into()))?;
-            let is_known = journal.version == VERSION;
-            let unknown = || io::Error::new(io::ErrorKind::InvalidData, "its version is unknown");
-            is_known
-                .then_some(journal)
-                .ok_or_else(|| in_journal(run)(unknown()))
-        }
-        // Nothing has been done to the change set yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Journal {
-            version: VERSION,
-            state: BranchState::Sealed,
-            deed: None,
-        }),
-        Err(error) => Err(in_journal(run)(error)),
-    }
-}
-
-/// Replaces the journal durably, all or nothing.
-fn write_journal(run: &Path, journal: &Journal) -> io::Result<()> {
-    let draft = run.join("branch.draft");
-    let mut file = File::create(&draft)?;
-    file.write_all(&serde_json::to_vec(journal)?)?;
-    file.sync_data()?;
-    std::fs::rename(draft, run.join(NAME))?;
-    File::open(run)?.sync_all()
 }
 
 fn in_journal(run: &Path) -> impl Fn(io::Error) -> MergeError {

@@ -5,6 +5,8 @@ mod tree; // the only place that touches a tree
 mod content; // the bytes of files: compared, hashed, packed
 mod node; // one file, directory, link or pipe
 mod change; // the change set, and how it is kept on disk
+mod renames; // deleted and added files with the same bytes
+mod seal_error; // why a change set could not be made
 mod seal; // upper directory → change set
 mod diff; // a change set shown, structured
 mod render; // a change set shown, as lines
@@ -20,7 +22,8 @@ pub use diff::{DiffBody, FileDiff, Hunk, Line, Side};
 pub use merge::{FilesEngine, FilesOptions};
 pub use node::{Identity, Node};
 pub use render::{LineStyle, StyledLine};
-pub(crate) use seal::kind_of;
-pub use seal::{IdShift, SealError, SealRequest, seal};
+pub use seal::{IdShift, SealRequest, seal};
+pub use seal_error::SealError;
+pub(crate) use seal_error::kind_of;
 pub use text::{ByteText, RelativePath, TextError, visible};
 pub use tree::{FileTime, NodeKind};

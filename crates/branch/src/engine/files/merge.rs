@@ -11,7 +11,7 @@ use super::change::{FileChanges, LoadError};
 use super::plan::Plan;
 use super::prepare::{self, PrepareError};
 use super::review::{Restored, Verdict, review};
-use super::seal::kind_of;
+use super::seal_error::kind_of;
 use super::text::{RelativePath, visible};
 use super::tree;
 use crate::Workspace;

@@ -1,19 +1,19 @@
 //! Seals a run's workspace: walks the upper directory of its overlay, and only that, and writes
 //! down what differs from the lower one. The upper directory's content is hostile.
 
-use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use belljar_base::Timestamp;
 use belljar_base::bounds::CHANGE_ENTRIES_MAX;
-use belljar_base::{HasKind, Kind, Timestamp};
-use rustix::io::Errno;
 
-use super::change::{self, Change, FileChanges, FileEntry, Manifest, Skipped};
+use super::change::{self, FileChanges, FileEntry, Manifest, Skipped};
 use super::content::{self, PackWriter};
 use super::node::{self, Node};
+use super::renames;
+use super::seal_error::{SealError, in_lower, in_upper};
 use super::text::{ByteText, RelativePath, visible};
 use super::tree::{self, NodeKind, Probe};
 use crate::Workspace;
@@ -59,62 +59,6 @@ impl IdShift {
     }
 }
 
-/// A change set could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SealError {
-    /// What the run wrote cannot be read.
-    #[error("could not read `{place}` of the run's files")]
-    Upper {
-        /// Where, printable.
-        place: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The workspace cannot be read.
-    #[error("could not read `{place}` in the workspace")]
-    Lower {
-        /// Where, printable.
-        place: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The change set cannot be written.
-    #[error("could not write the change set to `{}`", path.display())]
-    Write {
-        /// Its directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The run changed more paths than a change set holds.
-    #[error("the run changed more than {CHANGE_ENTRIES_MAX} paths, or paths of over 1 GiB")]
-    TooMany,
-}
-
-impl HasKind for SealError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Upper { source, .. }
-            | Self::Lower { source, .. }
-            | Self::Write { source, .. } => kind_of(source),
-            Self::TooMany => Kind::Exhausted,
-        }
-    }
-}
-
-/// A full disk is a bound that was reached; everything else may pass.
-pub(crate) fn kind_of(error: &io::Error) -> Kind {
-    match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE) => Kind::Exhausted,
-        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Kind::Denied,
-        _ if error.kind() == io::ErrorKind::InvalidData => Kind::Invalid,
-        _ => Kind::Unavailable,
-    }
-}
-
 /// Makes the change set of a run whose processes have ended, and stores it durably.
 ///
 /// # Errors
@@ -148,7 +92,7 @@ pub fn seal(request: &SealRequest<'_>) -> Result<FileChanges, SealError> {
     seal.manifest
         .skipped
         .sort_by(|one, other| one.path.cmp(&other.path));
-    seal.manifest.renames = seal.renames();
+    seal.manifest.renames = renames::find(&seal.manifest.entries, request.lower);
     if let Some(pack) = seal.pack {
         seal.manifest.pack_bytes = pack.finish().map_err(write)?;
     }
@@ -514,53 +458,32 @@ impl Seal<'_> {
             }),
         }
     }
-
-    /// Pairs each added file with a deleted one of the same bytes, if there is one.
-    fn renames(&self) -> Vec<(RelativePath, RelativePath)> {
-        let mut added: HashMap<u64, Vec<(&str, &RelativePath)>> = HashMap::new();
-        for entry in &self.manifest.entries {
-            let new = entry.new.as_ref().filter(|new| new.size > 0);
-            let hash = new
-                .and_then(|new| new.content.as_ref())
-                .map(|content| &content.hash);
-            if let (Some(new), Some(hash), Change::Added) = (new, hash, entry.change()) {
-                added.entry(new.size).or_default().push((hash, &entry.path));
-            }
-        }
-        let mut pairs = Vec::new();
-        for entry in &self.manifest.entries {
-            let old = entry.old.as_ref().filter(|_| entry.new.is_none());
-            let Some(candidates) = old.and_then(|old| added.get_mut(&old.size)) else {
-                continue;
-            };
-            let size = old.map_or(0, |old| old.size);
-            let Some(hash) = self
-                .hash_lower(&entry.path, size)
-                .filter(|_| !candidates.is_empty())
-            else {
-                continue;
-            };
-            if let Some(at) = candidates.iter().position(|(other, _)| *other == hash) {
-                pairs.push((entry.path.clone(), candidates.remove(at).1.clone()));
-            }
-        }
-        pairs
-    }
-
-    /// The hash of a lower file; none if it cannot be read, which only costs the pairing.
-    fn hash_lower(&self, path: &RelativePath, size: u64) -> Option<String> {
-        let (parent, name) = tree::open_parent(self.request.lower.root(), path).ok()?;
-        let file = tree::open_file(parent.as_fd(), name).ok()?;
-        content::hash(&file, size).ok()
-    }
 }
 
-fn in_upper(path: Option<&RelativePath>, source: io::Error) -> SealError {
-    let place = path.map_or_else(|| ".".to_owned(), RelativePath::visible);
-    SealError::Upper { place, source }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn in_lower(path: &RelativePath, source: io::Error) -> SealError {
-    let place = path.visible();
-    SealError::Lower { place, source }
+    #[test]
+    fn ids_of_the_sandbox_are_shifted_back() {
+        let shift = IdShift { base: 200_000 };
+        for (outside, inside) in [
+            (200_000, 0),
+            (201_000, 1000),
+            (265_535, 65_535),
+            (265_536, 265_536),
+            (1000, 1000),
+            (0, 0),
+        ] {
+            assert_eq!(shift.inside(outside), inside);
+        }
+        assert_eq!(IdShift::default().inside(1000), 1000);
+    }
+
+    #[test]
+    fn the_clock_of_the_file_system_lags_by_a_tick() {
+        let started = Timestamp::from_nanos(5_000_000_000);
+        let (seconds, nanos) = running_since(started);
+        assert!(seconds == 4 && nanos >= 900_000_000, "{seconds} {nanos}");
+    }
 }
