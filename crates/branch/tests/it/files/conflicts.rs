@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use belljar_base::{HasKind as _, Kind};
-use belljar_branch::engine::Steps;
+use belljar_branch::engine::{Conflict, Deed, Engine, EngineError, Steps};
 use belljar_branch::merge::{self, BranchState, MergeError};
 use expect_test::{Expect, expect};
 
@@ -340,4 +340,62 @@ fn discard_leaves_nothing_to_merge() {
 
 fn has(stage: &Stage, path: impl AsRef<Path>, bytes: &[u8]) -> bool {
     std::fs::read(stage.lower().join(path)).is_ok_and(|found| found == bytes)
+}
+
+/// An engine that fails when it is to make its part real.
+struct Failing;
+
+impl Engine for Failing {
+    fn name(&self) -> &str {
+        "db-failing"
+    }
+
+    fn conflicts(&mut self) -> Result<Vec<Conflict>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    fn prepare(&mut self, _steps: &mut Steps<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn apply(&mut self, _steps: &mut Steps<'_>) -> Result<(), EngineError> {
+        Err(EngineError::failed(
+            "commit",
+            Kind::Exhausted,
+            "the disk is full",
+        ))
+    }
+
+    fn undo(&mut self, _steps: &mut Steps<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _steps: &mut Steps<'_>) -> Result<Vec<String>, EngineError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn files_are_put_back_when_a_database_fails() {
+    let stage = Stage::new(TREE);
+    stage.inside("echo run >a; rm -r d; echo n >n");
+    stage.seal();
+    let before = stage.snapshot();
+    let mut files = stage.engines();
+    let mut engines = |deed: &Deed| {
+        let mut engines = files(deed)?;
+        engines.push(Box::new(Failing));
+        Ok(engines)
+    };
+    let run = stage.run_directory();
+    let error = merge::merge(&run, &mut engines, &mut Steps::unwatched()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`db-failing` failed; nothing was changed"
+    );
+    assert_eq!(error.kind(), Kind::Exhausted);
+    assert_eq!(stage.snapshot(), before);
+    // The database has room again.
+    stage.merge().unwrap();
+    assert!(has(&stage, "a", b"run\n"));
 }
