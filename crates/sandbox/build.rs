@@ -3,7 +3,6 @@
 #![expect(
     clippy::panic,
     clippy::expect_used,
-    clippy::unwrap_used,
     reason = "a build script stops the build by panicking"
 )]
 

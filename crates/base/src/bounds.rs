@@ -34,3 +34,5 @@ pub const INODES_DEFAULT: u64 = 2_000_000;
 pub const READY_MILLIS_MAX: u64 = 10_000;
 /// How long after a polite signal the sandbox is killed, in milliseconds.
 pub const GRACE_MILLIS_MAX: u64 = 500;
+/// Paths of the host that one sandbox can be shown: branches, `--read`, and branched databases.
+pub const SHOWN_PATHS_MAX: usize = 128;

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use belljar_base::RunId;
+use belljar_base::bounds::SHOWN_PATHS_MAX;
 
 use super::{Backend, Enclosed, StartError};
 use crate::host::Host;
@@ -54,12 +55,9 @@ impl Jail {
 impl Backend for Jail {
     fn start(&self, spec: &Spec, template: &Template) -> Result<Box<dyn Enclosed>, StartError> {
         let step = |step| move |source| StartError::Step { step, source };
+        bounded(spec)?;
         let mut steps = Vec::with_capacity(160);
         let trees = compose(spec, template, &self.host, &mut steps);
-        assert!(
-            trees.sources.len() <= sys::TREES_MAX,
-            "a plan with too many trees"
-        );
         let group = Group::make(&self.host.groups, spec.id, &spec.limits)
             .map_err(step("make the control groups"))?;
         let (ours, theirs) = channel().map_err(step("open a channel to the guest"))?;
@@ -77,6 +75,19 @@ impl Backend for Jail {
         jail.complete(&self.host, &trees, &steps)?;
         Ok(Box::new(jail))
     }
+}
+
+/// Refuses more paths than a plan has room for.
+fn bounded(spec: &Spec) -> Result<(), StartError> {
+    let named = spec.branches.iter().map(|branch| &branch.directory);
+    let named = named.chain(&spec.reads);
+    let mut named = named.chain(spec.writes.iter().map(|writable| &writable.source));
+    named.nth(SHOWN_PATHS_MAX).map_or(Ok(()), |path| {
+        Err(StartError::Path {
+            path: path.display().to_string(),
+            reason: format!("at most {SHOWN_PATHS_MAX} paths can be shown"),
+        })
+    })
 }
 
 /// The whole plan of a jail, in kernel order.

@@ -12,7 +12,7 @@ pub(super) const STAGE: &str = "/tmp";
 /// The new root, until it is `/`.
 pub(super) const ROOT: &str = "/tmp/m";
 /// The first of the numbers at which the child opens lower directories.
-pub(super) const OPEN_BASE: i32 = 200;
+pub(super) const OPEN_BASE: i32 = 256;
 
 /// One thing the child does.
 #[derive(Debug)]
