@@ -24,7 +24,7 @@ use tempfile::TempDir;
 /// One workspace, and the directories of one run over it.
 pub(crate) struct Stage {
     directory: PathBuf,
-    _made: Option<TempDir>,
+    made: Option<TempDir>,
 }
 
 impl Stage {
@@ -32,7 +32,7 @@ impl Stage {
     pub(crate) fn at(directory: &Path) -> Self {
         Self {
             directory: directory.to_path_buf(),
-            _made: None,
+            made: None,
         }
     }
 
@@ -45,7 +45,7 @@ impl Stage {
         }
         let stage = Self {
             directory,
-            _made: Some(made),
+            made: Some(made),
         };
         stage.outside(script);
         stage
@@ -211,6 +211,16 @@ pub(crate) fn without_directory_times(mut snapshot: Snapshot) -> Snapshot {
         }
     }
     snapshot
+}
+
+impl Drop for Stage {
+    /// The kernel leaves a directory in `work` that an ordinary user cannot remove as it is.
+    fn drop(&mut self) {
+        if self.made.is_some() {
+            let mut chmod = Command::new("chmod");
+            let _best_effort = chmod.args(["-Rf", "u+rwX"]).arg(&self.directory).output();
+        }
+    }
 }
 
 fn check(command: &mut Command) {
