@@ -260,6 +260,7 @@ pub(crate) fn tree(image: &Image, root: u32, claimed: &mut PageSet) -> Result<Tr
     let mut buffer = Vec::new();
     for _ in 1..depth {
         let mut below = Vec::new();
+        image.prefetch(&level);
         for number in level {
             claim(claimed, number)?;
             image.page(number, &mut buffer)?;

@@ -12,6 +12,8 @@ use super::image::{Image, ImageError};
 /// Bytes compared at a time.
 const BLOCK_BYTES: usize = 1 << 20;
 const THREADS: u64 = 2;
+/// Pages asked for ahead of reading them.
+const PREFETCH_PAGES: usize = 2048;
 
 /// A stretch of a file whose bytes may differ from the other file's.
 type Range = std::ops::Range<u64>;
@@ -43,12 +45,16 @@ pub(crate) fn pages(base: &Image, work: &Image) -> Result<(PageSet, Vec<u32>), I
     let mut changed = PageSet::new(common);
     let mut different = Vec::new();
     let (mut old, mut new) = (Vec::new(), Vec::new());
-    for page in list {
-        base.page(page, &mut old)?;
-        work.page(page, &mut new)?;
-        if old != new {
-            changed.insert(page);
-            different.push(page);
+    for pages in list.chunks(PREFETCH_PAGES) {
+        base.prefetch(pages);
+        work.prefetch(pages);
+        for page in pages {
+            base.page(*page, &mut old)?;
+            work.page(*page, &mut new)?;
+            if old != new {
+                changed.insert(*page);
+                different.push(*page);
+            }
         }
     }
     Ok((changed, different))

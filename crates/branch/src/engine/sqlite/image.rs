@@ -8,8 +8,11 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::Advice;
 
 use super::journal;
 use super::regular;
@@ -229,6 +232,30 @@ impl Image {
             (_, _, _) => self.main.read_exact_at(into, offset)?,
         }
         Ok(())
+    }
+
+    /// Tells the kernel which pages will be read, so that it fetches them side by side.
+    pub(crate) fn prefetch(&self, pages: &[u32]) {
+        let Some(header) = &self.header else {
+            return;
+        };
+        let page_size = u64::from(header.page_size);
+        let mut pages = pages
+            .iter()
+            .filter(|page| !self.overlay.contains_key(page))
+            .peekable();
+        while let Some(first) = pages.next() {
+            let mut next = first.saturating_add(1);
+            while pages.next_if(|page| **page == next).is_some() {
+                next = next.saturating_add(1);
+            }
+            let start = u64::from(first.saturating_sub(1)) * page_size;
+            let bytes = NonZeroU64::new(u64::from(next - first) * page_size);
+            // Only a hint: without it the pages are read one by one.
+            if rustix::fs::fadvise(&self.main, start, bytes, Advice::WillNeed).is_err() {
+                return;
+            }
+        }
     }
 
     /// Reads page `page` (from 1) into `buffer`, which is resized to the page size.
