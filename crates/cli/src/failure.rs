@@ -1,0 +1,107 @@
+//! An error, with its chain and its exit code. One clear sentence, the remedy in it.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use belljar_base::{EXIT_FAILED, HasKind, Kind};
+use belljar_branch::engine::Conflict;
+
+use crate::report;
+
+/// A command that did not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    text: String,
+    /// What is in the way, a line each.
+    pub(crate) conflicts: Vec<Conflict>,
+}
+
+/// Lines of conflicts that are shown.
+const CONFLICTS_SHOWN_MAX: usize = 50;
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+            conflicts: Vec::new(),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Prints the failure, and gives its exit code.
+    pub(crate) fn print(&self) -> ExitCode {
+        report::complain(&format!("belljar: {}", self.text));
+        for conflict in self.conflicts.iter().take(CONFLICTS_SHOWN_MAX) {
+            report::complain(&format!(
+                "  {}: {}: {}",
+                conflict.engine, conflict.place, conflict.reason
+            ));
+        }
+        if let Some(more) = self.conflicts.len().checked_sub(CONFLICTS_SHOWN_MAX)
+            && more > 0
+        {
+            report::complain(&format!("  … and {more} more"));
+        }
+        ExitCode::from(self.kind.exit_code())
+    }
+}
+
+impl<E: Error + HasKind> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(error.kind(), chain(&error))
+    }
+}
+
+/// An error and what caused it, each said once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text += &format!(": {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A command line that cannot be read, or a call for help.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            report::say(error.render().to_string().trim_end());
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            report::complain(error.render().to_string().trim_end());
+            ExitCode::from(EXIT_FAILED)
+        }
+        _ => {
+            let text = error.render().to_string();
+            // The sentence and its tips; the usage block adds nothing to them.
+            let text = text.split("\n\nUsage:").next().unwrap_or_default();
+            let text = text.strip_prefix("error: ").unwrap_or(text);
+            let lines: Vec<&str> = text
+                .lines()
+                .map(str::trim)
+                .filter(|l| !l.is_empty())
+                .collect();
+            report::complain(&format!(
+                "belljar: {} (see `belljar --help`)",
+                lines.join("; ")
+            ));
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
