@@ -75,8 +75,10 @@ pub(super) fn perform(deed: &Deed) -> Result<(), i32> {
 fn identity(user: u32, group: u32) -> Result<(), i32> {
     // Groups are dropped where the map allows it: for an ordinary user the kernel forbids it, and
     // the maps leave nobody but that user to be.
+    // The C library's own setgroups would wait for the parent's other threads, which do not exist
+    // here; the bare call changes this one thread, and there is no other.
     // SAFETY: an empty list needs no pointer.
-    unsafe { libc::setgroups(0, ptr::null()) };
+    unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<libc::gid_t>()) };
     // SAFETY: setresgid takes integers.
     checked(unsafe { libc::syscall(libc::SYS_setresgid, group, group, group) })?;
     // SAFETY: setresuid takes integers.
