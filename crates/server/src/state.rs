@@ -75,6 +75,9 @@ pub enum StateError {
     /// The run is under way.
     #[error("`{0}` is still running")]
     Alive(RunId),
+    /// The machine went down under the run.
+    #[error("`{0}` was interrupted, and what it had changed is lost; nothing real was changed")]
+    Lost(RunId),
 }
 
 impl HasKind for StateError {
@@ -89,7 +92,7 @@ impl HasKind for StateError {
             Self::NoRun(_) => Kind::NotFound,
             Self::Ambiguous { .. } => Kind::Invalid,
             Self::Record { .. } => Kind::Unavailable,
-            Self::Alive(_) => Kind::Conflict,
+            Self::Alive(_) | Self::Lost(_) => Kind::Conflict,
         }
     }
 }
@@ -186,8 +189,10 @@ impl State {
     pub fn find(&self, name: &RunName) -> Result<RunId, StateError> {
         let all = self.run_ids()?;
         match name {
+            // One that is only just beginning has nothing to tell yet.
             RunName::Last => all
                 .into_iter()
+                .filter(|id| self.run_folder(*id).join("run.json").exists())
                 .max()
                 .ok_or_else(|| StateError::NoRun("last".to_owned())),
             RunName::Id(start) => {
@@ -231,16 +236,40 @@ impl State {
         Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Claims a run; none if somebody alive holds it.
+    /// Claims a run for a deed of ours; none if somebody alive holds it.
     pub(crate) fn claim(&self, id: RunId) -> io::Result<Option<Claim>> {
-        let path = self.folder.join("live").join(id.to_string());
+        self.take(id, FlockOperation::LockShared, true)
+    }
+
+    /// Takes over the claim of a holder who has died; none if the holder lives or has given the
+    /// claim up by now.
+    pub(crate) fn adopt(&self, id: RunId) -> io::Result<Option<Claim>> {
+        self.take(id, FlockOperation::LockExclusive, false)
+    }
+
+    /// Whether somebody claims the run, alive or not.
+    pub(crate) fn is_claimed(&self, id: RunId) -> bool {
+        self.folder.join("live").join(id.to_string()).exists()
+    }
+
+    /// Locks the file of a claim. Between making the file and locking it a claim looks like that
+    /// of a dead holder, so that who adopts keeps out who makes.
+    fn take(&self, id: RunId, with_others: FlockOperation, new: bool) -> io::Result<Option<Claim>> {
+        let live = self.folder.join("live");
+        let path = live.join(id.to_string());
+        let door = File::open(&live)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&door, with_others))?;
         loop {
             let file = OpenOptions::new()
                 .write(true)
-                .create(true)
+                .create(new)
                 .truncate(false)
                 .mode(0o600)
-                .open(&path)?;
+                .open(&path);
+            let file = match file {
+                Err(error) if !new && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::open;
 use crate::arguments::RunsAsk;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::report;
 use crate::settings::Settings;
 
@@ -20,10 +20,14 @@ const COMMAND_SHOWN_MAX: usize = 60;
 pub(crate) fn runs(ask: &RunsAsk, settings: &Settings) -> Result<ExitCode, Failure> {
     let state = open(settings)?;
     let all = all_runs(&state)?;
+    for error in all.unreadable {
+        report::complain(&format!("belljar: {}", chain(&error)));
+    }
+    let all = all.known;
     if ask.json {
         let all: Vec<Value> = all
             .iter()
-            .map(|(run, branch)| as_json(run, *branch))
+            .map(|(run, branch, underway)| as_json(run, word(run, *branch, *underway)))
             .collect();
         report::json(&json!(all));
         return Ok(ExitCode::SUCCESS);
@@ -33,7 +37,7 @@ pub(crate) fn runs(ask: &RunsAsk, settings: &Settings) -> Result<ExitCode, Failu
             .map(str::to_owned)
             .to_vec(),
     ];
-    for (run, branch) in &all {
+    for (run, branch, underway) in &all {
         let exit = run
             .status
             .as_ref()
@@ -43,7 +47,7 @@ pub(crate) fn runs(ask: &RunsAsk, settings: &Settings) -> Result<ExitCode, Failu
             id,
             asked,
             exit,
-            word(run, *branch).to_owned(),
+            word(run, *branch, *underway).to_owned(),
             command(run),
         ]);
     }
@@ -52,9 +56,10 @@ pub(crate) fn runs(ask: &RunsAsk, settings: &Settings) -> Result<ExitCode, Failu
 }
 
 /// What became of a run's changes.
-fn word(run: &RunRecord, branch: BranchState) -> &'static str {
+fn word(run: &RunRecord, branch: BranchState, underway: bool) -> &'static str {
     match (&run.status, branch) {
-        (None, _) => "running",
+        (None, _) if underway => "running",
+        (None, _) => "failed",
         (Some(status), _) if status.interrupted.is_some() => "failed",
         (Some(status), _) if !status.changed => "none",
         (Some(_), BranchState::Sealed) => "sealed",
@@ -76,7 +81,7 @@ fn command(run: &RunRecord) -> String {
         .collect()
 }
 
-fn as_json(run: &RunRecord, branch: BranchState) -> Value {
+fn as_json(run: &RunRecord, changes: &str) -> Value {
     json!({
         "run": run.id.to_string(),
         "agent": run.agent.to_string(),
@@ -85,7 +90,7 @@ fn as_json(run: &RunRecord, branch: BranchState) -> Value {
         "command": run.command,
         "workspace": run.workspace,
         "exit_code": run.status.as_ref().map(|status| status.exit_code),
-        "changes": word(run, branch),
+        "changes": changes,
         "limits_hit": run.status.as_ref().map(|status| &status.limits_hit),
     })
 }

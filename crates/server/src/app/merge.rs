@@ -15,7 +15,7 @@ use belljar_policy::{Decision, decide_merge};
 use super::engines::Parts;
 use super::review::{Review, ReviewError, review};
 use super::run::decided;
-use crate::state::{RunName, State, StateError};
+use crate::state::{Claim, RunName, State, StateError};
 
 /// What a merge may do beyond the ordinary, and what it needs to know.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,9 @@ pub enum DeedError {
     /// The ledger does not take a record, so nothing may happen.
     #[error("cannot write to the ledger, so nothing may change")]
     Ledger(#[from] AppendError),
+    /// It was done, but the ledger took no record of its end.
+    #[error("it was done, but the ledger has no record of that")]
+    Unrecorded(#[source] AppendError),
     /// The state directory fails.
     #[error(transparent)]
     State(#[from] StateError),
@@ -65,7 +68,7 @@ impl HasKind for DeedError {
             Self::Refused(_) => Kind::Denied,
             Self::Nothing(..) => Kind::Conflict,
             Self::Merge(error) => error.kind(),
-            Self::Ledger(error) => error.kind(),
+            Self::Ledger(error) | Self::Unrecorded(error) => error.kind(),
             Self::State(error) => error.kind(),
         }
     }
@@ -82,6 +85,7 @@ impl DeedError {
             | Self::Nothing(..)
             | Self::Merge(_)
             | Self::Ledger(_)
+            | Self::Unrecorded(_)
             | Self::State(_) => &[],
         }
     }
@@ -114,13 +118,9 @@ pub fn merge(
         return Err(DeedError::Refused(refusal.clone()));
     }
     let started = Event::MergeStarted { digest };
-    write(
-        state,
-        clock,
-        &review,
-        vec![decided("merge", Effect::Allow, &decision), started],
-    )?;
-    perform(state, clock, review, options, DeedKind::Merge, digest)
+    let events = vec![decided("merge", Effect::Allow, &decision), started];
+    let claim = begin(state, clock, &review, events)?;
+    perform(state, clock, review, options, claim, DeedKind::Merge)
 }
 
 /// Takes a run's merge back.
@@ -135,8 +135,9 @@ pub fn revert(
 ) -> Result<Done, DeedError> {
     let review = review(state, name)?;
     let digest = review.changes.digest();
-    write(state, clock, &review, vec![Event::RevertStarted { digest }])?;
-    perform(state, clock, review, options, DeedKind::Revert, digest)
+    let events = vec![Event::RevertStarted { digest }];
+    let claim = begin(state, clock, &review, events)?;
+    perform(state, clock, review, options, claim, DeedKind::Revert)
 }
 
 /// Throws a run's change set away.
@@ -145,12 +146,48 @@ pub fn revert(
 /// When it has been merged, or cannot be removed.
 pub fn discard(state: &State, clock: &dyn Clock, name: &RunName) -> Result<Done, DeedError> {
     let review = review(state, name)?;
-    belljar_branch::merge::discard(&state.run_folder(review.record.id))?;
-    write(state, clock, &review, vec![Event::Discarded {}])?;
+    let id = review.record.id;
+    let folder = state.run_folder(id);
+    let sealed = review.state == BranchState::Sealed;
+    let events = Vec::from_iter(sealed.then_some(Event::Discarded {}));
+    let claim = begin(state, clock, &review, events)?;
+    let outcome = belljar_branch::merge::discard(&folder);
+    release(claim, state, id)?;
+    outcome?;
     Ok(Done {
         review,
         report: MergeReport::default(),
     })
+}
+
+/// Claims the run, which tells the next command to look here should this one be killed, and
+/// writes what is about to happen.
+fn begin(
+    state: &State,
+    clock: &dyn Clock,
+    review: &Review,
+    events: Vec<Event>,
+) -> Result<Claim, DeedError> {
+    let id = review.record.id;
+    let failed = |source| StateError::Record { id, source };
+    let claim = state.claim(id).map_err(failed)?;
+    let claim = claim.ok_or(MergeError::Busy)?;
+    match write(state, clock, review, events) {
+        Ok(()) => Ok(claim),
+        Err(error) => {
+            release(claim, state, id)?;
+            Err(error.into())
+        }
+    }
+}
+
+/// Gives a claim up, unless there is something left to recover.
+fn release(claim: Claim, state: &State, id: RunId) -> Result<(), DeedError> {
+    if !belljar_branch::merge::is_interrupted(&state.run_folder(id))? {
+        let failed = |source| StateError::Record { id, source };
+        claim.release().map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn perform(
@@ -158,9 +195,10 @@ fn perform(
     clock: &dyn Clock,
     review: Review,
     options: &MergeOptions,
+    claim: Claim,
     kind: DeedKind,
-    digest: Hash,
 ) -> Result<Done, DeedError> {
+    let digest = review.changes.digest();
     let id = review.record.id;
     let folder = state.run_folder(id);
     let parts = Parts::new(
@@ -168,12 +206,6 @@ fn perform(
         options.home.clone(),
         options.allow_privileged,
     );
-    // A claim tells the next command to look here, should this one be killed.
-    let failed = |source| StateError::Record { id, source };
-    let claim = state
-        .claim(id)
-        .map_err(failed)?
-        .ok_or(StateError::Alive(id))?;
     let mut engines = |deed: &belljar_branch::engine::Deed| parts.engines(deed);
     let mut steps = Steps::unwatched();
     let outcome = match kind {
@@ -185,11 +217,10 @@ fn perform(
         Err(error) => refused(kind, error),
     };
     let wrote = write(state, clock, &review, vec![event]);
-    if !belljar_branch::merge::is_interrupted(&folder)? {
-        claim.release().map_err(failed)?;
-    }
+    let released = release(claim, state, id);
     let report = outcome?;
-    wrote?;
+    wrote.map_err(DeedError::Unrecorded)?;
+    released?;
     Ok(Done { review, report })
 }
 
@@ -201,12 +232,11 @@ pub(crate) fn finished(kind: DeedKind, digest: Hash) -> Event {
 }
 
 fn refused(kind: DeedKind, error: &MergeError) -> Event {
-    let conflicts = match error {
-        MergeError::Conflicts(all) => all
-            .iter()
-            .map(|one| Text::from(format!("{}: {}: {}", one.engine, one.place, one.reason)))
-            .collect(),
-        other => vec![Text::from(other.to_string())],
+    let conflicts = if let MergeError::Conflicts(all) = error {
+        let line = |one: &Conflict| format!("{}: {}: {}", one.engine, one.place, one.reason);
+        all.iter().map(|one| Text::from(line(one))).collect()
+    } else {
+        vec![Text::from(error.to_string())]
     };
     match kind {
         DeedKind::Merge => Event::MergeRefused { conflicts },

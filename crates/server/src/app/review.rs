@@ -1,5 +1,6 @@
 //! What a run did: its change set as it was kept, and what stands in the way of a merge now.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use belljar_base::{HasKind, Kind, RunId};
@@ -68,7 +69,13 @@ pub fn review(state: &State, name: &RunName) -> Result<Review, ReviewError> {
     let id = state.find(name)?;
     let record = state.record(id)?;
     let Some(status) = &record.status else {
-        return Err(StateError::Alive(id).into());
+        let alive = state.is_claimed(id);
+        let why = if alive {
+            StateError::Alive(id)
+        } else {
+            StateError::Lost(id)
+        };
+        return Err(why.into());
     };
     let folder = state.run_folder(id);
     let branch = belljar_branch::merge::state(&folder)?;
@@ -109,17 +116,42 @@ pub fn conflicts(
     belljar_branch::merge::conflicts(&folder, kind, &mut |deed| parts.engines(deed))
 }
 
-/// Every run that something is kept of, newest first, with what became of it.
+/// Every run that something is kept of, newest first.
+#[derive(Debug, Default)]
+pub struct Runs {
+    /// Each with what became of it, and whether it is under way.
+    pub known: Vec<(RunRecord, BranchState, bool)>,
+    /// Those whose record cannot be read.
+    pub unreadable: Vec<ReviewError>,
+}
+
+/// Lists the runs.
 ///
 /// # Errors
-/// When the state directory cannot be read. A run whose record cannot be read is left out.
-pub fn runs(state: &State) -> Result<Vec<(RunRecord, BranchState)>, StateError> {
+/// When the state directory cannot be read.
+pub fn runs(state: &State) -> Result<Runs, StateError> {
     let mut ids = state.run_ids()?;
     ids.sort_unstable_by(|a, b| b.cmp(a));
-    let records = ids.into_iter().filter_map(|id| {
-        let record = state.record(id).ok()?;
-        let branch = belljar_branch::merge::state(&state.run_folder(id)).ok()?;
-        Some((record, branch))
-    });
-    Ok(records.collect())
+    let mut runs = Runs::default();
+    for id in ids {
+        let record = match state.record(id) {
+            Ok(record) => record,
+            // It is only just beginning.
+            Err(StateError::Record { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                continue;
+            }
+            Err(error) => {
+                runs.unreadable.push(error.into());
+                continue;
+            }
+        };
+        match belljar_branch::merge::state(&state.run_folder(id)) {
+            Ok(branch) => {
+                let underway = record.status.is_none() && state.is_claimed(id);
+                runs.known.push((record, branch, underway));
+            }
+            Err(error) => runs.unreadable.push(error.into()),
+        }
+    }
+    Ok(runs)
 }
