@@ -41,6 +41,10 @@ pub(crate) fn run(ask: &RunAsk, settings: &Settings) -> Result<ExitCode, Failure
     drop(raw);
     let outcome = outcome?;
     if ask.json {
+        // The object has a line of its own, wherever the command's output ended.
+        if outcome.written[0] > 0 {
+            report::say("");
+        }
         report::json(&summary(&outcome));
     } else {
         tell(&outcome);
@@ -235,6 +239,9 @@ fn tell(outcome: &RunReport) {
             "belljar: the limit `{}` was reached",
             hit.as_str()
         ));
+    }
+    for note in &outcome.notes {
+        report::complain(&format!("belljar: {note}"));
     }
     if outcome.changes.is_empty() {
         return;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use belljar_base::frame::End;
 use belljar_base::{
     AgentName, Clock, DatabaseName, EXIT_FAILED, EXIT_LIMIT, HasKind, Kind, Refusal, RunId,
-    VariableName,
+    Timestamp, VariableName,
 };
 use belljar_branch::engine::files::{ByteText, IdShift, SealRequest};
 use belljar_branch::engine::{files, sqlite};
@@ -82,6 +82,8 @@ pub struct RunReport {
     pub ledger: (u64, u64),
     /// What a person should know, a sentence each.
     pub notes: Vec<String>,
+    /// Bytes it wrote to its output and its error output.
+    pub written: [u64; 2],
     /// What was kept of its output and error output, where that was asked for.
     pub kept: [Vec<u8>; 2],
 }
@@ -120,6 +122,9 @@ pub enum RunError {
     /// The ledger does not take a record, so nothing may happen.
     #[error("cannot write to the ledger, so nothing may run")]
     Ledger(#[from] AppendError),
+    /// The ledger does not take the record of what the run did.
+    #[error("cannot write to the ledger what the run did, so that its changes are discarded")]
+    Unrecorded(#[source] AppendError),
     /// The template cannot be made.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -160,7 +165,7 @@ impl HasKind for RunError {
             Self::Workspace(error) => error.kind(),
             Self::Database { source, .. } => source.kind(),
             Self::State(error) => error.kind(),
-            Self::Ledger(error) => error.kind(),
+            Self::Ledger(error) | Self::Unrecorded(error) => error.kind(),
             Self::Template(error) => error.kind(),
             Self::Start(error) => error.kind(),
             Self::Command { .. } => Kind::NotFound,
@@ -191,6 +196,8 @@ struct Underway<'a> {
     first: u64,
     last: u64,
     methods: BTreeMap<DatabaseName, sqlite::Method>,
+    /// A moment right before the workspace was branched.
+    branched: Timestamp,
 }
 
 impl<'a> Runner<'a> {
@@ -201,7 +208,12 @@ impl<'a> Runner<'a> {
     pub fn new(state: &'a State, clock: &'a dyn Clock, host: Arc<Host>) -> Result<Self, RunError> {
         let template = Template::host(&state.templates(), &host)?;
         let jail = Jail::new(host)?;
-        Ok(Self { state, clock, template, jail })
+        Ok(Self {
+            state,
+            clock,
+            template,
+            jail,
+        })
     }
 
     /// The jails of this host, to clean up after a run.
@@ -256,6 +268,7 @@ impl<'a> Runner<'a> {
             first: 0,
             last: 0,
             methods: BTreeMap::new(),
+            branched: asked,
         };
         underway.go(&decision, attendance)
     }
@@ -371,28 +384,50 @@ impl Underway<'_> {
         outcome: Result<(Ended, Changes), RunError>,
     ) -> Result<RunReport, RunError> {
         let duration_ms = millis(self.begun.elapsed());
-        let (ended, changes) = match outcome {
+        let recorded = outcome.and_then(|(ended, changes)| {
+            let wrote = self.write(self.endings(&ended, &changes, duration_ms));
+            match wrote {
+                Ok(()) => Ok((ended, changes)),
+                Err(RunError::Ledger(error)) => Err(RunError::Unrecorded(error)),
+                Err(other) => Err(other),
+            }
+        });
+        let (ended, changes) = match recorded {
             Ok(done) => done,
             Err(error) => {
-                let reason = error.to_string();
-                let end = Ending::Failed(Text::from(reason.as_str()));
-                let wrote = self.write(vec![Event::RunEnded { end, duration_ms }]);
-                let status = Status {
-                    exit_code: error.kind().exit_code(),
-                    duration_ms,
-                    limits_hit: Vec::new(),
-                    changed: false,
-                    interrupted: Some(reason),
-                };
-                self.finish(status, claim)?;
-                wrote?;
+                self.give_up(&error, duration_ms, claim);
                 return Err(error);
             }
         };
         let exit_code = exit_code(&ended);
+        let status = Status {
+            exit_code,
+            duration_ms,
+            limits_hit: ended.hits.iter().map(|h| h.as_str().to_owned()).collect(),
+            changed: !changes.is_empty(),
+            interrupted: None,
+        };
+        self.finish(status, claim)?;
+        Ok(RunReport {
+            id: self.id,
+            exit_code,
+            isolation: self.record.isolation,
+            duration_ms,
+            notes: self.notes(&ended, &changes),
+            changes,
+            limits_hit: ended.hits,
+            methods: std::mem::take(&mut self.methods),
+            ledger: (self.first, self.last),
+            written: ended.written,
+            kept: ended.kept,
+        })
+    }
+
+    /// The records of a run that ended.
+    fn endings(&self, ended: &Ended, changes: &Changes, duration_ms: u64) -> Vec<Event> {
         let mut events = vec![Event::CommandEnded {
             id: 1,
-            end: ending(&ended),
+            end: ending(ended),
             duration_ms: millis(ended.duration),
             stdout_bytes: ended.written[0],
             stderr_bytes: ended.written[1],
@@ -409,36 +444,39 @@ impl Underway<'_> {
             });
         }
         events.push(Event::RunEnded {
-            end: ending(&ended),
+            end: ending(ended),
             duration_ms,
         });
-        self.write(events)?;
-        let limits_hit: Vec<String> = ended
-            .hits
-            .iter()
-            .map(|hit| hit.as_str().to_owned())
-            .collect();
-        let changed = !changes.is_empty();
+        events
+    }
+
+    /// Keeps of a failed run that it failed. What cannot be kept now is left to the next command,
+    /// which finds the claim: the failure itself is what the caller must hear of.
+    fn give_up(&mut self, error: &RunError, duration_ms: u64, claim: Claim) {
+        let reason = error.to_string();
+        let end = Ending::Failed(Text::from(reason.as_str()));
+        let wrote = self.write(vec![Event::RunEnded { end, duration_ms }]);
         let status = Status {
-            exit_code,
+            exit_code: error.kind().exit_code(),
             duration_ms,
-            limits_hit,
-            changed,
-            interrupted: None,
+            limits_hit: Vec::new(),
+            changed: false,
+            interrupted: Some(reason),
         };
-        self.finish(status, claim)?;
-        Ok(RunReport {
-            id: self.id,
-            exit_code,
-            isolation: self.record.isolation,
-            duration_ms,
-            changes,
-            limits_hit: ended.hits,
-            methods: std::mem::take(&mut self.methods),
-            ledger: (self.first, self.last),
-            notes: Vec::new(),
-            kept: ended.kept,
-        })
+        if wrote.and_then(|()| self.finish(status, claim)).is_err() {}
+    }
+
+    /// What a person should know beyond what was changed.
+    fn notes(&self, ended: &Ended, changes: &Changes) -> Vec<String> {
+        let branched = self.methods.iter().map(|(name, method)| match method {
+            sqlite::Method::Reflink => format!("`{name}` was branched by a reflink"),
+            sqlite::Method::Copy => {
+                format!("`{name}` was branched by a copy, because its file system has no reflinks")
+            }
+        });
+        let kept = "the run was cancelled; what it had changed by then is kept";
+        let kept = (ended.cause == Cause::Cancelled && !changes.is_empty()).then_some(kept);
+        branched.chain(kept.map(str::to_owned)).collect()
     }
 
     fn claim(&self) -> Result<Claim, RunError> {
@@ -517,7 +555,7 @@ impl Underway<'_> {
         Ok(writes)
     }
 
-    fn start(&self, writes: Vec<Writable>) -> Result<Box<dyn Enclosed>, RunError> {
+    fn start(&mut self, writes: Vec<Writable>) -> Result<Box<dyn Enclosed>, RunError> {
         let directory = self.workspace.as_ref().map(|one| one.path().to_path_buf());
         let spec = Spec {
             id: self.id,
@@ -529,6 +567,7 @@ impl Underway<'_> {
             writes,
             limits: self.request.limits.clone(),
         };
+        self.branched = self.runner.clock.now();
         Ok(self.runner.jail.start(&spec, &self.runner.template)?)
     }
 
@@ -586,7 +625,7 @@ impl Underway<'_> {
             let request = SealRequest {
                 upper: upper.as_fd(),
                 lower: workspace,
-                started: self.record.asked,
+                started: self.branched,
                 ids: IdShift {
                     base: sandbox.id_shift().unwrap_or(0),
                 },
