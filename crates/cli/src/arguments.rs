@@ -177,6 +177,28 @@ pub(crate) enum AuditWhat {
     },
 }
 
+impl Ask {
+    /// Whether the answer is for a script, a failure as well.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Run(ask) => ask.json,
+            Self::Diff(ask) => ask.json,
+            Self::Merge(ask) => ask.json,
+            Self::Revert(ask) | Self::Discard(ask) => ask.json,
+            Self::Runs(ask) => ask.json,
+            Self::Doctor(ask) => ask.json,
+            Self::Demo(ask) => ask.json,
+            // A verdict on the ledger is an answer, not a failure to give one.
+            Self::Audit(ask) => match ask.what {
+                AuditWhat::Verify { .. } => false,
+                AuditWhat::Tail { json, .. }
+                | AuditWhat::Show { json, .. }
+                | AuditWhat::Export { json, .. } => json,
+            },
+        }
+    }
+}
+
 fn database(text: &str) -> Result<(DatabaseName, PathBuf), String> {
     let (name, path) = text
         .split_once('=')

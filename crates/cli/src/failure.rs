@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use belljar_base::{EXIT_FAILED, HasKind, Kind};
 use belljar_branch::engine::Conflict;
+use serde_json::json;
 
 use crate::report;
 
@@ -29,16 +30,19 @@ impl Failure {
         }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// Prints the failure, and gives its exit code.
-    pub(crate) fn print(&self) -> ExitCode {
+    pub(crate) fn print(&self, as_json: bool) -> ExitCode {
+        if as_json {
+            report::json(&json!({
+                "error": self.kind.as_str(),
+                "message": self.text,
+                "conflicts": self.conflicts,
+            }));
+        }
         report::complain(&format!("belljar: {}", self.text));
         for conflict in self.conflicts.iter().take(CONFLICTS_SHOWN_MAX) {
             report::complain(&format!(
@@ -78,30 +82,27 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 /// A command line that cannot be read, or a call for help.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            report::say(error.render().to_string().trim_end());
-            ExitCode::SUCCESS
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            report::complain(error.render().to_string().trim_end());
-            ExitCode::from(EXIT_FAILED)
-        }
-        _ => {
-            let text = error.render().to_string();
-            // The sentence and its tips; the usage block adds nothing to them.
-            let text = text.split("\n\nUsage:").next().unwrap_or_default();
-            let text = text.strip_prefix("error: ").unwrap_or(text);
-            let lines: Vec<&str> = text
-                .lines()
-                .map(str::trim)
-                .filter(|l| !l.is_empty())
-                .collect();
-            report::complain(&format!(
-                "belljar: {} (see `belljar --help`)",
-                lines.join("; ")
-            ));
-            ExitCode::from(EXIT_FAILED)
-        }
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        report::say(error.render().to_string().trim_end());
+        return ExitCode::SUCCESS;
     }
+    if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        report::complain("belljar: there is no command (see `belljar --help`)");
+        return ExitCode::from(EXIT_FAILED);
+    }
+    let text = error.render().to_string();
+    // The sentence and its tips; the usage block adds nothing to them.
+    let text = text.split("\n\nUsage:").next().unwrap_or_default();
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    report::complain(&format!(
+        "belljar: {} (see `belljar --help`)",
+        lines.join("; ")
+    ));
+    ExitCode::from(EXIT_FAILED)
 }

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return failure::usage(&error),
     };
+    let as_json = arguments.ask.wants_json();
     let settings = Settings::read();
     let outcome = match arguments.ask {
         Ask::Run(ask) => commands::run::run(&ask, &settings),
@@ -30,5 +31,5 @@ fn main() -> ExitCode {
         Ask::Doctor(ask) => commands::doctor::doctor(&ask, &settings),
         Ask::Demo(ask) => commands::demo::demo(&ask, &settings),
     };
-    outcome.unwrap_or_else(|failure| failure.print())
+    outcome.unwrap_or_else(|failure| failure.print(as_json))
 }

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use belljar_branch::engine::files::{LineStyle, StyledLine};
+use belljar_branch::engine::files::{LineStyle, StyledLine, visible};
 use serde_json::Value;
 
 /// One line to standard output.
@@ -11,10 +11,10 @@ pub(crate) fn say(line: &str) {
     if writeln!(out, "{line}").is_err() {}
 }
 
-/// One line to standard error.
+/// One line to standard error; what would steer a terminal is shown, not sent.
 pub(crate) fn complain(line: &str) {
     let mut out = std::io::stderr().lock();
-    if writeln!(out, "{line}").is_err() {}
+    if writeln!(out, "{}", visible(line.as_bytes())).is_err() {}
 }
 
 /// One JSON object on one line.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use belljar_base::Kind;
+use belljar_branch::engine::files::visible;
 use belljar_ledger::verify::{Held, verify};
 use belljar_ledger::{Event, Record};
 use belljar_server::{RunName, State};
@@ -96,7 +97,7 @@ fn detail(event: &Event) -> String {
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    parts.join(" ")
+    visible(parts.join(" ").as_bytes())
 }
 
 fn check(settings: &Settings, kept: &[PathBuf], json: bool) -> Result<ExitCode, Failure> {

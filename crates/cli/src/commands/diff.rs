@@ -62,7 +62,8 @@ pub(crate) fn diff(ask: &DiffAsk, settings: &Settings) -> Result<ExitCode, Failu
     if only.is_empty() {
         for name in review.record.databases.keys() {
             report::say("");
-            let set = ChangeSet::load(&folder.join("db").join(name.as_str())).map_err(unloadable)?;
+            let set =
+                ChangeSet::load(&folder.join("db").join(name.as_str())).map_err(unloadable)?;
             report::say(&format!("database {name}"));
             report::say(set.text(Bounds::default()).map_err(unloadable)?.trim_end());
         }

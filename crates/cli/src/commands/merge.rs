@@ -75,13 +75,6 @@ fn tell(outcome: Result<Done, DeedError>, word: &str, as_json: bool) -> Result<E
         Err(error) => {
             let conflicts: Vec<Conflict> = error.conflicts().to_vec();
             let mut failure = Failure::from(error);
-            if as_json {
-                report::json(&json!({
-                    "error": failure.kind().as_str(),
-                    "message": failure.text(),
-                    "conflicts": conflicts,
-                }));
-            }
             failure.conflicts = conflicts;
             Err(failure)
         }

@@ -1,0 +1,10 @@
+//! The program `belljar` as its users meet it: the real binary, real files, real databases.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests choose the program by a variable and look at clocks"
+)]
+
+#[cfg(test)]
+mod support; // a place with a home, a state directory, a workspace and a database
+#[cfg(test)]
+mod commands; // each command does what it says
