@@ -30,6 +30,10 @@ impl Failure {
         }
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
