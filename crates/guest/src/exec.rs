@@ -46,9 +46,7 @@ impl Commands {
         execute: &Execute,
         channel: &mut Channel,
     ) -> Result<Option<OwnedFd>, Failure> {
-        let arguments = strings(&execute.arguments)?;
-        let environment = strings(&execute.environment)?;
-        let directory = string(&execute.directory)?;
+        // First of all, so that a command that fails leaves no descriptors to the next one.
         let (stdio, master) = match execute.terminal {
             Some((rows, columns)) => {
                 let (slaves, master) = sys::open_terminal(rows, columns)
@@ -63,6 +61,9 @@ impl Commands {
                 (channel.take_three().ok_or_else(missing)?, None)
             }
         };
+        let arguments = strings(&execute.arguments)?;
+        let environment = strings(&execute.environment)?;
+        let directory = string(&execute.directory)?;
         let program = programs(&arguments, &environment);
         let started = sys::start(&Started {
             programs: &program,

@@ -4,43 +4,40 @@ use std::fs;
 
 use crate::sys;
 
-/// Answers whether a wall holds.
-type Probe = fn() -> bool;
+/// Answers whether a wall holds; is given what the kernel says of this process.
+type Probe = fn(&str) -> bool;
 
 /// The walls that do not hold, by name. Empty is the only good answer.
 pub(crate) fn open_walls() -> Vec<String> {
     let probes: [(&str, Probe); 11] = [
         ("capabilities", holds_no_capability),
-        ("no-new-privileges", || status_is("NoNewPrivs:", "1")),
-        ("seccomp", || status_is("Seccomp:", "2")),
-        ("mount", sys::mount_is_refused),
-        ("user-namespaces", sys::namespaces_are_refused),
-        ("keyrings", sys::keyrings_are_refused),
-        ("device-nodes", sys::device_nodes_are_refused),
-        ("landlock", landlock_holds),
-        ("kernel-knobs", kernel_knobs_are_closed),
-        ("network", only_loopback_exists),
-        ("root", host_is_out_of_sight),
+        ("no-new-privileges", |status| is(status, "NoNewPrivs:", "1")),
+        ("seccomp", |status| is(status, "Seccomp:", "2")),
+        ("mount", |_| sys::mount_is_refused()),
+        ("user-namespaces", |_| sys::namespaces_are_refused()),
+        ("keyrings", |_| sys::keyrings_are_refused()),
+        ("device-nodes", |_| sys::device_nodes_are_refused()),
+        ("landlock", |_| landlock_holds()),
+        ("kernel-knobs", |_| kernel_knobs_are_closed()),
+        ("network", |_| only_loopback_exists()),
+        ("root", |_| host_is_out_of_sight()),
     ];
-    let open = probes.iter().filter(|(_, closed)| !closed());
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let open = probes.iter().filter(|(_, closed)| !closed(&status));
     open.map(|(wall, _)| (*wall).to_owned()).collect()
 }
 
-fn status_is(key: &str, value: &str) -> bool {
-    let Ok(status) = fs::read_to_string("/proc/self/status") else {
-        return false;
-    };
+fn is(status: &str, key: &str, value: &str) -> bool {
     status.lines().any(|line| {
         line.strip_prefix(key)
             .is_some_and(|rest| rest.trim() == value)
     })
 }
 
-fn holds_no_capability() -> bool {
-    let none = "0000000000000000";
+fn holds_no_capability(status: &str) -> bool {
     ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"]
         .iter()
-        .all(|set| status_is(set, none))
+        .all(|set| is(status, set, "0000000000000000"))
 }
 
 /// `/proc` is read-only by Landlock alone at this path, whatever the mounts say.

@@ -155,7 +155,11 @@ pub(crate) fn start(command: &Started<'_>) -> io::Result<(i32, Option<(&'static 
         let (step, errno) = become_command(command, &arguments, &environment);
         let report = [step, u8::try_from(errno).unwrap_or(u8::MAX)];
         // If even this fails, the exit code alone tells that nothing was executed.
-        let code = if rustix::io::write(&report_write, &report).is_ok() { 127 } else { 126 };
+        let code = if rustix::io::write(&report_write, &report).is_ok() {
+            127
+        } else {
+            126
+        };
         // SAFETY: _exit takes an integer and runs no destructors.
         unsafe { libc::_exit(code) };
     }

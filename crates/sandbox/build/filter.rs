@@ -31,6 +31,17 @@ struct Rule {
     one_of: Option<Vec<u32>>,
     not_one_of: Option<Vec<u32>>,
     otherwise: Option<String>,
+    when: Option<When>,
+}
+
+/// When one argument equals a value, another must equal one too.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct When {
+    argument: u32,
+    equals: u32,
+    also: u32,
+    must_equal: u32,
 }
 
 /// What happens to one call.
@@ -233,6 +244,15 @@ fn judge(verdict: &Verdict, rules: &[Rule], program: &mut Vec<Instruction>) -> R
         action(&rule.action)?,
         action(rule.otherwise.as_deref().unwrap_or("EPERM"))?,
     );
+    if let Some(when) = &rule.when {
+        program.extend([
+            load(AT_ARGUMENTS + when.argument * 8),
+            jump(JUMP_EQUAL, when.equals, 0, 3),
+            load(AT_ARGUMENTS + when.also * 8),
+            jump(JUMP_EQUAL, when.must_equal, 1, 0),
+            give(no),
+        ]);
+    }
     // The low 32 bits: each of these arguments is an `int` or a set of low flags to the kernel.
     program.push(load(AT_ARGUMENTS + argument * 8));
     match (rule.none_of_bits, &rule.one_of, &rule.not_one_of) {

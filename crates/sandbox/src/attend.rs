@@ -17,6 +17,9 @@ use crate::spec::{Command, Limits};
 use crate::sys;
 use flow::{Flow, Sink};
 
+/// How long our own reader may take for what is left after the end, at least.
+const DRAIN_SECONDS_MIN: u64 = 10;
+
 /// Where a stream of a command goes.
 #[derive(Debug)]
 pub enum Stream {
@@ -96,7 +99,8 @@ pub fn attend(
         attending.turn(sandbox)?;
     }
     let mut hits = sandbox.end()?;
-    attending.drain();
+    let duration = start.elapsed();
+    attending.drain(limits);
     let [_, output, error] = attending.flows;
     let over = [&output, &error].iter().any(|flow| flow.dropped());
     hits.extend(over.then_some(LimitHit::Output));
@@ -108,7 +112,7 @@ pub fn attend(
         written: [output.total(), error.total()],
         kept: [output.into_kept(), error.into_kept()],
         hits,
-        duration: start.elapsed(),
+        duration,
     })
 }
 
@@ -298,22 +302,30 @@ impl Attending {
         }
     }
 
-    /// Takes what is left of the output: every writer has ended, so there is an end to it.
-    fn drain(&mut self) {
+    /// Takes what is left of the output: every writer has ended, so there is an end to it. Only
+    /// our own reader can be slow; it has what is left of the wall time, or until a signal.
+    fn drain(&mut self, limits: &Limits) {
+        let left = limits.wall.saturating_sub(self.start.elapsed());
+        let deadline = Instant::now() + left.max(Duration::from_secs(DRAIN_SECONDS_MIN));
         let [_, output, error] = &mut self.flows;
-        // The writers are dead; only our own reader can be slow, and it gets this long.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        for flow in [output, error] {
-            while !flow.finished() && Instant::now() < deadline {
-                let wants_write = flow.wants_write().is_some();
+        while !(output.finished() && error.finished()) {
+            for flow in [&mut *output, &mut *error] {
+                let writes = flow.wants_write().is_some();
                 let ready = match (flow.wants_read(), flow.wants_write()) {
                     (_, Some(sink)) => wait_for(sink, PollFlags::OUT),
                     (Some(source), None) => wait_for(source, PollFlags::IN),
-                    (None, None) => break,
+                    (None, None) => false,
                 };
                 if ready {
-                    flow.advance([!wants_write, wants_write]);
+                    flow.advance([!writes, writes]);
                 }
+            }
+            let signals = self.signals.as_ref().map(sys::take_signals);
+            let asked = signals.is_some_and(|signals| {
+                signals.is_ok_and(|all| all.iter().any(|one| *one != libc::SIGWINCH))
+            });
+            if asked || Instant::now() > deadline {
+                return;
             }
         }
     }

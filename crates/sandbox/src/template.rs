@@ -156,10 +156,17 @@ fn fingerprint(host: &Host) -> u64 {
     hash
 }
 
-/// Builds beside the place and moves it there, so that a half-built template is never used.
+/// Builds beside the place and moves it there, so that a half-built template is never used. One
+/// builder at a time; the kernel unlocks for one that dies.
 fn build(folder: &Path, place: &Path, host: &Host) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let work = folder.join(format!(".building-{}", std::process::id()));
+    let lock = fs::File::create(folder.join("lock"))?;
+    lock.lock()?;
+    if place.join("complete").exists() {
+        return Ok(());
+    }
+    // What an earlier builder left when it died.
+    let work = folder.join(".building");
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
@@ -192,12 +199,7 @@ fn build(folder: &Path, place: &Path, host: &Host) -> io::Result<()> {
         system_folders().try_for_each(|path| skeleton::copy(path, &work.join("skeleton")))?;
     }
     fs::write(work.join("complete"), "")?;
-    match fs::rename(&work, place) {
-        Ok(()) => Ok(()),
-        // Another process was faster; its template is as good.
-        Err(_) if place.join("complete").exists() => fs::remove_dir_all(&work),
-        Err(error) => Err(error),
-    }
+    fs::rename(&work, place)
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

@@ -25,7 +25,29 @@ pub(super) struct Flow {
     written: usize,
     total: u64,
     limit: Option<u64>,
-    chunk: usize,
+    /// Whether the sink is a file, which takes everything at once.
+    regular: bool,
+}
+
+/// Writes without waiting, whatever else writes to the same pipe or terminal: one poll may have
+/// promised both output streams the same room.
+fn put(descriptor: &OwnedFd, bytes: &[u8], regular: bool) -> rustix::io::Result<usize> {
+    use rustix::io::{Errno, IoSlice, ReadWriteFlags, pwritev2, write};
+    if regular {
+        return write(descriptor, bytes);
+    }
+    // The greatest offset stands for the file's own position.
+    match pwritev2(
+        descriptor,
+        &[IoSlice::new(bytes)],
+        u64::MAX,
+        ReadWriteFlags::NOWAIT,
+    ) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            write(descriptor, bytes.get(..READY_BYTES).unwrap_or(bytes))
+        }
+        answer => answer,
+    }
 }
 
 impl Flow {
@@ -37,13 +59,11 @@ impl Flow {
             written: 0,
             total: 0,
             limit,
-            chunk: READY_BYTES,
+            regular: false,
         };
         if let Sink::To(descriptor) = &flow.sink {
             let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(descriptor)?.st_mode);
-            if kind == rustix::fs::FileType::RegularFile {
-                flow.chunk = BUFFER_BYTES_MAX;
-            }
+            flow.regular = kind == rustix::fs::FileType::RegularFile;
         }
         if flow.source.is_none() && limit.is_none() {
             // No input: the command reads its end at once.
@@ -133,9 +153,8 @@ impl Flow {
         let Sink::To(descriptor) = &self.sink else {
             return;
         };
-        let end = self.waiting.len().min(self.written + self.chunk);
-        let bytes = self.waiting.get(self.written..end).unwrap_or_default();
-        match rustix::io::write(descriptor, bytes) {
+        let bytes = self.waiting.get(self.written..).unwrap_or_default();
+        match put(descriptor, bytes, self.regular) {
             Ok(count) => {
                 self.written += count;
                 if self.written >= self.waiting.len() {

@@ -61,7 +61,9 @@ impl Backend for Jail {
         let group = Group::make(&self.host.groups, spec.id, &spec.limits)
             .map_err(step("make the control groups"))?;
         let (ours, theirs) = channel().map_err(step("open a channel to the guest"))?;
+        let entrances = group.entrances().map_err(step("open the control groups"))?;
         let inheritance = sys::Inheritance {
+            entrances: &entrances,
             steps: &steps,
             trees: trees.sources.len(),
             channel: &theirs,
@@ -71,8 +73,12 @@ impl Backend for Jail {
         let born = sys::clone_into_jail(&inheritance, birthplace.as_ref())
             .map_err(|source| refusal::of_clone(source, &self.host))?;
         drop(theirs);
+        drop(entrances);
         let mut jail = enclosed::Jailed::new(born, ours, group, shift_of(&self.host, spec.id));
-        jail.complete(&self.host, &trees, &steps)?;
+        if let Err(error) = jail.complete(&self.host, &trees, &steps) {
+            let hits = jail.end().unwrap_or_default();
+            return Err(refusal::by_limits(error, &hits));
+        }
         Ok(Box::new(jail))
     }
 }
@@ -110,23 +116,23 @@ fn compose(spec: &Spec, template: &Template, host: &Host, steps: &mut Vec<Step>)
     steps.push(Step::new("network namespace", Deed::Loopback));
     let limits = &spec.limits;
     for (resource, value) in [
-        (libc::RLIMIT_NPROC, limits.pids),
         (libc::RLIMIT_NOFILE, limits.open_files),
         (libc::RLIMIT_CORE, 0),
-        (libc::RLIMIT_FSIZE, limits.disk_bytes),
         (libc::RLIMIT_MEMLOCK, 64 << 10),
     ] {
         steps.push(Step::new("limits", Deed::Limit { resource, value }));
     }
     if host.groups.version().is_none() {
-        let value = limits.memory_bytes;
-        steps.push(Step::new(
-            "limits",
-            Deed::Limit {
-                resource: libc::RLIMIT_AS,
-                value,
-            },
-        ));
+        // Nothing counts what a process keeps in files in memory, so that each is bounded alone;
+        // a little above the scratch layer's size, which answers ENOSPC first.
+        let file = limits.disk_bytes.saturating_add(1 << 20);
+        for (resource, value) in [
+            (libc::RLIMIT_NPROC, limits.pids),
+            (libc::RLIMIT_AS, limits.memory_bytes),
+            (libc::RLIMIT_FSIZE, file),
+        ] {
+            steps.push(Step::new("limits", Deed::Limit { resource, value }));
+        }
     }
     steps.push(Step::new("session", Deed::Session));
     steps.push(Step::new("capabilities", Deed::DropCapabilities));

@@ -27,7 +27,11 @@ pub(crate) struct Inheritance<'a> {
     pub(crate) steps: &'a [Step],
     /// How many trees the parent sends.
     pub(crate) trees: usize,
+    /// Its end of the channel.
     pub(crate) channel: &'a OwnedFd,
+    /// Control groups of version 1 to enter, each by its open `tasks`.
+    pub(crate) entrances: &'a [OwnedFd],
+    /// The guest's program.
     pub(crate) guest: &'a OwnedFd,
 }
 

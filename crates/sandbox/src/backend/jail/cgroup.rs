@@ -198,14 +198,17 @@ impl Group {
         )?))
     }
 
-    /// Moves a process in (version 1).
-    pub(crate) fn adopt(&self, pid: i32) -> io::Result<()> {
+    /// The files through which a process moves itself in (version 1).
+    pub(crate) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
         let Groups::Split(paths) = &self.groups else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        paths
-            .iter()
-            .try_for_each(|(_, parent)| write(&parent.join(&self.name), "cgroup.procs", pid))
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+        let open = |(_, parent): &(Controller, PathBuf)| -> io::Result<OwnedFd> {
+            let path = parent.join(&self.name).join("tasks");
+            Ok(rustix::fs::open(&path, flags, rustix::fs::Mode::empty())?)
+        };
+        paths.iter().map(open).collect()
     }
 
     /// Which limits the kernel had to enforce.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use belljar_base::bounds::READY_MILLIS_MAX;
+use belljar_base::bounds::{COMMAND_BYTES_MAX, READY_MILLIS_MAX};
 use belljar_base::frame::{self, Ask, Execute, Tell, VERSION};
 
 use super::cgroup::Group;
@@ -63,9 +63,6 @@ impl Jailed {
         let step = |step| move |source| StartError::Step { step, source };
         self.map_ids(host)
             .map_err(|source| refusal::of_maps(source, host))?;
-        self.group
-            .adopt(self.born.pid)
-            .map_err(step("enter the control groups"))?;
         let prepared = self.trees(trees)?;
         let borrowed: Vec<BorrowedFd<'_>> = prepared.iter().map(AsFd::as_fd).collect();
         wire::send_with(&self.channel, &[1], &borrowed).map_err(step("send the trees"))?;
@@ -175,6 +172,27 @@ impl Jailed {
     }
 }
 
+fn nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(descriptor)?;
+    Ok(rustix::fs::fcntl_setfl(
+        descriptor,
+        flags | rustix::fs::OFlags::NONBLOCK,
+    )?)
+}
+
+/// Refuses a command that is longer than any kernel takes.
+fn bounded(execute: &Execute) -> io::Result<()> {
+    let strings = execute.arguments.iter().chain(&execute.environment);
+    let bytes: usize = strings.map(|string| string.len() + 1).sum();
+    if bytes <= COMMAND_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "arguments and environment have {bytes} bytes, at most {COMMAND_BYTES_MAX} can be passed"
+    );
+    Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, text))
+}
+
 impl Enclosed for Jailed {
     fn execute(&mut self, command: &Command) -> io::Result<Stdio> {
         self.next_command += 1;
@@ -195,6 +213,7 @@ impl Enclosed for Jailed {
             directory: bytes(command.directory.as_os_str()),
             terminal: command.terminal,
         };
+        bounded(&execute)?;
         if command.terminal.is_some() {
             self.ask(&Ask::Execute(execute), &[])?;
             return Ok(Stdio {
@@ -208,6 +227,21 @@ impl Enclosed for Jailed {
         let (input_theirs, input) = pipe()?;
         let (output, output_theirs) = pipe()?;
         let (error, error_theirs) = pipe()?;
+        // A command can open its pipes anew and take from the other side; our calls must not
+        // wait for it.
+        for ours in [&input, &output, &error] {
+            nonblocking(ours)?;
+        }
+        if let Some(first) = self.shift {
+            // `/dev/stdout` opens the pipe anew: it belongs to who is root inside.
+            let (user, group) = (
+                rustix::fs::Uid::from_raw(first),
+                rustix::fs::Gid::from_raw(first),
+            );
+            for theirs in [&input_theirs, &output_theirs, &error_theirs] {
+                rustix::fs::fchown(theirs, Some(user), Some(group))?;
+            }
+        }
         let theirs = [
             input_theirs.as_fd(),
             output_theirs.as_fd(),
@@ -243,7 +277,9 @@ impl Enclosed for Jailed {
     }
 
     fn take_terminal(&mut self) -> Option<OwnedFd> {
-        self.descriptors.pop_front()
+        let master = self.descriptors.pop_front()?;
+        // A command can empty its terminal between our poll and our read.
+        nonblocking(&master).is_ok().then_some(master)
     }
 
     fn scratch(&self, branch: usize) -> io::Result<OwnedFd> {
@@ -276,10 +312,14 @@ impl Enclosed for Jailed {
         }
         let options = rustix::process::WaitIdOptions::EXITED;
         let id = rustix::process::WaitId::PidFd(self.born.pidfd.as_fd());
-        rustix::io::retry_on_intr(|| rustix::process::waitid(id.clone(), options))?;
+        match rustix::io::retry_on_intr(|| rustix::process::waitid(id.clone(), options)) {
+            // A process that ignores its dead children has the kernel reap them.
+            Ok(_) | Err(rustix::io::Errno::CHILD) => {}
+            Err(error) => return Err(error.into()),
+        }
         let mut hits = self.group.hits();
-        if let Some(scratch) = &self.scratch {
-            let room = rustix::fs::fstatvfs(scratch)?;
+        if let Some(room) = self.scratch.as_ref().map(rustix::fs::fstatvfs) {
+            let room = room?;
             hits.extend((room.f_bfree == 0).then_some(LimitHit::Disk));
             hits.extend((room.f_ffree == 0).then_some(LimitHit::Inodes));
         }

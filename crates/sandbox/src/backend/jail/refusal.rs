@@ -8,6 +8,7 @@ use belljar_base::Refusal;
 use super::plan::Step;
 use crate::backend::StartError;
 use crate::host::{self, Host};
+use crate::life::LimitHit;
 use crate::sys;
 
 /// The clone itself failed.
@@ -84,13 +85,34 @@ pub(super) fn of_tree(path: &Path, source: io::Error) -> StartError {
     StartError::Path { path, reason }
 }
 
+/// The set-up failed, and limits were reached meanwhile: those are the cause.
+pub(super) fn by_limits(error: StartError, hits: &[LimitHit]) -> StartError {
+    let step = match error {
+        StartError::Step { .. } if hits.contains(&LimitHit::Memory) => {
+            "start within the memory limit"
+        }
+        StartError::Step { .. } if hits.contains(&LimitHit::Pids) => {
+            "start within the process limit"
+        }
+        StartError::Wall { .. }
+        | StartError::Path { .. }
+        | StartError::Step { .. }
+        | StartError::Open { .. } => return error,
+    };
+    StartError::Step {
+        step,
+        source: io::Error::from_raw_os_error(libc::ENOMEM),
+    }
+}
+
 /// A step of the child's plan failed.
 pub(super) fn of_step(number: u32, source: io::Error, steps: &[Step]) -> StartError {
-    if number == sys::EXECUTION {
-        return StartError::Step {
-            step: "execute the guest",
-            source,
-        };
+    let own = [
+        (sys::ENTRANCE, "enter the control groups"),
+        (sys::EXECUTION, "execute the guest"),
+    ];
+    if let Some((_, step)) = own.into_iter().find(|(own, _)| *own == number) {
+        return StartError::Step { step, source };
     }
     let step = usize::try_from(number)
         .ok()
