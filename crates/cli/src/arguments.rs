@@ -38,6 +38,9 @@ pub(crate) enum Ask {
     Doctor(DoctorAsk),
     /// Replay incidents that really happened, contained
     Demo(DemoAsk),
+    /// Misbehave inside a sandbox of `demo`
+    #[command(hide = true)]
+    DemoActor(DemoActorAsk),
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +137,14 @@ pub(crate) struct DemoAsk {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DemoActorAsk {
+    /// What to do
+    pub(crate) name: String,
+    /// A word to be found by on the command line
+    pub(crate) marker: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AuditAsk {
     #[command(subcommand)]
     pub(crate) what: AuditWhat,
@@ -188,6 +199,7 @@ impl Ask {
             Self::Runs(ask) => ask.json,
             Self::Doctor(ask) => ask.json,
             Self::Demo(ask) => ask.json,
+            Self::DemoActor(_) => false,
             // A verdict on the ledger is an answer, not a failure to give one.
             Self::Audit(ask) => match ask.what {
                 AuditWhat::Verify { .. } => false,

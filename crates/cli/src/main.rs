@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Ask::Audit(ask) => commands::audit::audit(&ask, &settings),
         Ask::Doctor(ask) => commands::doctor::doctor(&ask, &settings),
         Ask::Demo(ask) => commands::demo::demo(&ask, &settings),
+        Ask::DemoActor(ask) => commands::demo::demo_actor(&ask),
     };
     outcome.unwrap_or_else(|failure| failure.print(as_json))
 }

@@ -24,7 +24,6 @@ use belljar_base::{EXIT_FAILED, Kind};
 
 use crate::arguments::{DemoActorAsk, DemoAsk};
 use crate::failure::Failure;
-use crate::report;
 use crate::settings::Settings;
 
 use incident::{Incident, Replay};
