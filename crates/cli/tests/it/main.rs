@@ -8,3 +8,5 @@
 mod support; // a place with a home, a state directory, a workspace and a database
 #[cfg(test)]
 mod commands; // each command does what it says
+#[cfg(test)]
+mod kills; // kill -9 at random moments

@@ -246,7 +246,7 @@ pub(crate) fn rows(database: &Path) -> Vec<String> {
     for (table, sql) in tables {
         all.push(sql);
         let mut select = database
-            .prepare(&format!("SELECT * FROM \"{table}\" ORDER BY 1, 2"))
+            .prepare(&format!("SELECT * FROM \"{table}\" ORDER BY 1"))
             .unwrap();
         let columns = select.column_count();
         let mut found = select.query([]).unwrap();
@@ -343,4 +343,52 @@ pub(crate) fn marker() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("marker-{}-{number}", std::process::id())
+}
+
+/// Random numbers from a seed that a failing test names.
+pub(crate) struct Random {
+    seed: u64,
+    state: u64,
+}
+
+impl std::fmt::Debug for Random {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BELLJAR_SEED={}", self.seed)
+    }
+}
+
+impl Random {
+    /// The seed that `BELLJAR_SEED` names, else a new one.
+    pub(crate) fn new() -> Self {
+        let named = std::env::var_os("BELLJAR_SEED");
+        let named = named.and_then(|text| text.to_str()?.parse().ok());
+        Self::seeded(named.unwrap_or_else(|| {
+            let mut bytes = [0; 4];
+            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).unwrap();
+            u64::from(u32::from_le_bytes(bytes))
+        }))
+    }
+
+    pub(crate) fn seeded(seed: u64) -> Self {
+        let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut random = Self { seed, state };
+        for _ in 0..4 {
+            random.below(2);
+        }
+        random
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 11) % bound.max(1)
+    }
+
+    /// One of several.
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        let place = self.below(of.len() as u64);
+        &of[usize::try_from(place).unwrap()]
+    }
 }
