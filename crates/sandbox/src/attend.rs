@@ -138,12 +138,21 @@ fn flows(
         Stream::To(descriptor) => Sink::To(descriptor),
         Stream::Keep => Sink::Keep(Vec::new()),
     };
+    // A command can open its pipes anew and take from the other side; our calls must not wait
+    // for it.
+    let ours = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
+    ours.into_iter().flatten().try_for_each(nonblocking)?;
     let input = stdio.stdin.map_or(Sink::Nowhere, Sink::To);
     Ok([
         Flow::new(stdin, input, None)?,
         Flow::new(stdio.stdout, sink(stdout), Some(limits.output_bytes))?,
         Flow::new(stdio.stderr, sink(stderr), Some(limits.output_bytes))?,
     ])
+}
+
+fn nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(descriptor)? | rustix::fs::OFlags::NONBLOCK;
+    Ok(rustix::fs::fcntl_setfl(descriptor, flags)?)
 }
 
 impl Attending {
@@ -282,6 +291,10 @@ impl Attending {
         let Some(master) = sandbox.take_terminal() else {
             return;
         };
+        // A command can empty its terminal between our poll and our read.
+        if nonblocking(&master).is_err() {
+            return;
+        }
         let copies = (master.try_clone(), master.try_clone());
         if let (Ok(source), Ok(sink)) = copies {
             let [input, output, _] = &mut self.flows;

@@ -298,7 +298,7 @@ fn escape_landlock() {
 #[test]
 fn escape_state_directory() {
     let shared = shared();
-    let place = shared.folder.path().display();
+    let place = shared.folder.display();
     let script = format!(
         "attempt('list', lambda: os.listdir('{place}'))\nattempt('up', lambda: os.listdir('/proc/1/root{place}'))"
     );
@@ -327,4 +327,66 @@ fn escape_overlay_marks() {
         "{outcome:?}"
     );
     assert_eq!(lines.last(), Some(&"['file']"), "{outcome:?}");
+}
+
+#[test]
+fn escape_database_original() {
+    // A branch of a database is a copy in a directory of its own; the original is not in the tree.
+    let (_folder, original) = secret();
+    let branch = tempfile::tempdir().unwrap();
+    fs::copy(&original, branch.path().join("work.db")).unwrap();
+    let script = format!(
+        "attempt('branch', lambda: open('/srv/db/work.db', 'r+b').write(b'changed'))\n\
+         attempt('original', lambda: open('{}', 'r+b'))\n\
+         attempt('above', lambda: open('/srv/db/../../..{}', 'r+b'))",
+        original.display(),
+        original.display()
+    );
+    let outcome = jar().write(branch.path(), "/srv/db").python(&script);
+    outcome.says("branch OPEN\noriginal ENOENT\nabove ENOENT");
+    assert_eq!(fs::read_to_string(original).unwrap(), SECRET);
+}
+
+#[test]
+fn escape_database_attach() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.db");
+    let make = format!(
+        "import sqlite3\nsqlite3.connect('{}').execute('create table t (a)')",
+        other.display()
+    );
+    outside(&make);
+    let script = format!(
+        "import sqlite3\n\
+         try:\n    \
+             found = sqlite3.connect('/tmp/own.db').execute(\"attach '{}' as other\").connection.execute('select count(*) from other.sqlite_master').fetchone()\n    \
+             print(found)\n\
+         except sqlite3.OperationalError as error: print(str(error).split(':')[0])",
+        other.display()
+    );
+    assert_eq!(
+        outside(&script.replace("/tmp/own.db", ":memory:")),
+        "(1,)\n"
+    );
+    jar().python(&script).says("unable to open database");
+}
+
+#[test]
+fn escape_self_disable() {
+    let program = std::env::current_exe().unwrap();
+    let script = format!(
+        "attempt('program', lambda: open('{}'))\n\
+         attempt('guest', lambda: open('/proc/1/exe', 'rb'))\n\
+         attempt('guest write', lambda: open('/proc/1/exe', 'wb'))\n\
+         attempt('groups', lambda: os.listdir('/sys/fs/cgroup'))\n\
+         call('seccomp off', 157, 22, 0, 0, 0, 0)\n\
+         call('new privileges', 157, 38, 0, 0, 0, 0)\n\
+         import re\n\
+         print(re.findall('Seccomp:.(.)', open('/proc/self/status').read()))",
+        program.display()
+    );
+    jar().python(&script).says(
+        "program ENOENT\nguest EACCES\nguest write EACCES\ngroups ENOENT\nseccomp off EINVAL\n\
+         new privileges EINVAL\n['2']",
+    );
 }

@@ -10,7 +10,7 @@ use belljar_base::HasKind;
 use belljar_base::frame::End;
 use belljar_sandbox::{Attendance, Cause, LimitHit, Stream, attend};
 
-use crate::support::{assert_gone, fresh_id, has_groups, jar, outcome, shared};
+use crate::support::{TEMPLATES, assert_gone, fresh_id, has_groups, jar, outcome, shared};
 
 #[test]
 fn many_start_at_once() {
@@ -362,6 +362,7 @@ fn escape_killed_supervisor() {
             .args(["--exact", "life::supervisor_for_kills", "--nocapture"])
             .env(SUPERVISOR, &mark)
             .env("TMPDIR", temporary.path())
+            .env(TEMPLATES, &shared.folder)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -375,7 +376,6 @@ fn escape_killed_supervisor() {
         supervisor.kill().unwrap();
         supervisor.wait().unwrap();
         assert_gone(&mark);
-        assert_gone("belljar-guest-never");
         for entry in fs::read_dir(&folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             shared.jail.reap(name.parse().unwrap()).unwrap();
@@ -385,4 +385,36 @@ fn escape_killed_supervisor() {
     assert!(!folder.exists());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("/tmp/m"), "{mounts}");
+}
+
+#[test]
+fn escape_missing_wall() {
+    // A supervisor in a user namespace that may make no further one.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces 2>/dev/null; exec \"$0\" --exact life::start_without_namespaces --nocapture";
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "/bin/sh", "-c", script])
+        .arg(program)
+        .env(SUPERVISOR, "refused")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("<the host cannot hold the wall `user namespace`"),
+        "{text}"
+    );
+    assert!(
+        text.contains("sysctl -w user.max_user_namespaces"),
+        "{text}"
+    );
+}
+
+#[test]
+fn start_without_namespaces() {
+    // Only a part of the test before; by itself it starts as every other.
+    let one = jar();
+    match one.start() {
+        Ok(_sandbox) => assert_ne!(std::env::var(SUPERVISOR).unwrap_or_default(), "refused"),
+        Err(error) => println!("<{error}>"),
+    }
 }

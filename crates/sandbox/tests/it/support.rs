@@ -21,9 +21,14 @@ pub(crate) struct Shared {
     pub(crate) host: Arc<Host>,
     pub(crate) jail: Jail,
     pub(crate) template: Template,
-    /// Holds the templates; gone with the last test that uses it.
-    pub(crate) folder: tempfile::TempDir,
+    /// Holds the templates.
+    pub(crate) folder: PathBuf,
+    /// The same, gone with the last test that uses it.
+    _own: Option<tempfile::TempDir>,
 }
+
+/// Names a directory of templates that exist already.
+pub(crate) const TEMPLATES: &str = "BELLJAR_TEST_TEMPLATES";
 
 /// The template is built once for the tests that overlap in time.
 pub(crate) fn shared() -> Arc<Shared> {
@@ -34,13 +39,17 @@ pub(crate) fn shared() -> Arc<Shared> {
     if let Some(shared) = place.upgrade() {
         return shared;
     }
-    let folder = tempfile::tempdir().unwrap();
+    // A supervisor that is to be killed gets the templates of the test that kills it.
+    let given = std::env::var_os(TEMPLATES).map(PathBuf::from);
+    let own = given.is_none().then(|| tempfile::tempdir().unwrap());
+    let folder = given.unwrap_or_else(|| own.as_ref().unwrap().path().to_path_buf());
     let host = Arc::new(Host::probe().unwrap());
     let shared = Arc::new(Shared {
-        template: Template::host(folder.path(), &host).unwrap(),
+        template: Template::host(&folder, &host).unwrap(),
         jail: Jail::new(Arc::clone(&host)).unwrap(),
         host,
         folder,
+        _own: own,
     });
     *place = Arc::downgrade(&shared);
     shared

@@ -172,14 +172,6 @@ impl Jailed {
     }
 }
 
-fn nonblocking(descriptor: &OwnedFd) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(descriptor)?;
-    Ok(rustix::fs::fcntl_setfl(
-        descriptor,
-        flags | rustix::fs::OFlags::NONBLOCK,
-    )?)
-}
-
 /// Refuses a command that is longer than any kernel takes.
 fn bounded(execute: &Execute) -> io::Result<()> {
     let strings = execute.arguments.iter().chain(&execute.environment);
@@ -227,11 +219,6 @@ impl Enclosed for Jailed {
         let (input_theirs, input) = pipe()?;
         let (output, output_theirs) = pipe()?;
         let (error, error_theirs) = pipe()?;
-        // A command can open its pipes anew and take from the other side; our calls must not
-        // wait for it.
-        for ours in [&input, &output, &error] {
-            nonblocking(ours)?;
-        }
         if let Some(first) = self.shift {
             // `/dev/stdout` opens the pipe anew: it belongs to who is root inside.
             let (user, group) = (
@@ -277,9 +264,7 @@ impl Enclosed for Jailed {
     }
 
     fn take_terminal(&mut self) -> Option<OwnedFd> {
-        let master = self.descriptors.pop_front()?;
-        // A command can empty its terminal between our poll and our read.
-        nonblocking(&master).is_ok().then_some(master)
+        self.descriptors.pop_front()
     }
 
     fn scratch(&self, branch: usize) -> io::Result<OwnedFd> {
@@ -333,5 +318,45 @@ impl Drop for Jailed {
     fn drop(&mut self) {
         // What cannot be ended now is reaped by the next command, by the run's id.
         if self.end().is_err() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command as Program;
+
+    use super::super::cgroup::Groups;
+    use super::*;
+    use crate::spec::Limits;
+
+    /// A jail whose guest is this test.
+    fn lying(bytes: &[u8]) -> (io::Result<Option<Tell>>, Jailed) {
+        #[expect(clippy::zombie_processes, reason = "the end of the jail waits for it")]
+        let process = Program::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pid = process.id().cast_signed();
+        let raw = rustix::process::Pid::from_raw(pid).unwrap();
+        let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()).unwrap();
+        let run = belljar_base::RunId::new(belljar_base::Timestamp::from_nanos(1), 1);
+        let group = Group::make(&Groups::None, run, &Limits::defaults(1 << 30)).unwrap();
+        let (ours, theirs) = super::super::channel().unwrap();
+        let mut jail = Jailed::new(Born { pid, pidfd }, ours, group, None);
+        wire::send_with(&theirs, bytes, &[]).unwrap();
+        drop(theirs);
+        (jail.next(Duration::from_secs(5)), jail)
+    }
+
+    #[test]
+    fn escape_lying_guest() {
+        let huge = u32::MAX.to_le_bytes();
+        let nonsense = [3, 0, 0, 0, 99, 99, 99];
+        let half = [200, 0, 0, 0, 1];
+        for bytes in [&huge[..], &nonsense[..], &half[..], b""] {
+            let (told, mut jail) = lying(bytes);
+            assert!(told.is_err(), "{bytes:?} gave {told:?}");
+            jail.end().unwrap();
+        }
+        let well = frame::encode(&Tell::Started { id: 7 }).unwrap();
+        let (told, _jail) = lying(&well);
+        assert_eq!(told.unwrap(), Some(Tell::Started { id: 7 }));
     }
 }
