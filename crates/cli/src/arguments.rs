@@ -238,7 +238,7 @@ pub(crate) fn limits(asked: &[String], mut limits: Limits) -> Result<Limits, Str
             "disk" => limits.disk_bytes = bytes(value)?,
             "inodes" => limits.inodes = count(value)?,
             "output" => limits.output_bytes = bytes(value)?,
-            "files" => limits.open_files = count(value)?,
+            "files" => limits.open_files = open_files(value)?,
             other => {
                 return Err(format!(
                     "`{other}` is not a limit; the limits are cpu, memory, pids, time, disk, \
@@ -253,6 +253,16 @@ pub(crate) fn limits(asked: &[String], mut limits: Limits) -> Result<Limits, Str
 fn count(text: &str) -> Result<u64, String> {
     let number = text.parse::<u64>().ok().filter(|number| *number > 0);
     number.ok_or_else(|| format!("`{text}` is not a count above zero"))
+}
+
+/// Fewer open files than this, and the sandbox itself cannot be closed.
+const OPEN_FILES_MIN: u64 = 16;
+
+fn open_files(text: &str) -> Result<u64, String> {
+    count(text).and_then(|number| match number {
+        0..OPEN_FILES_MIN => Err(format!("{number} open files are too few; the least is 16")),
+        _ => Ok(number),
+    })
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -21,6 +21,9 @@ pub(crate) struct Failure {
 /// Lines of conflicts that are shown.
 const CONFLICTS_SHOWN_MAX: usize = 50;
 
+/// Characters of a command line's error that are shown; it repeats what was given.
+const USAGE_CHARS_MAX: usize = 500;
+
 impl Failure {
     pub(crate) fn new(kind: Kind, text: impl Into<String>) -> Self {
         Self {
@@ -102,11 +105,9 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
-        .filter(|l| !l.is_empty())
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
-    report::complain(&format!(
-        "belljar: {} (see `belljar --help`)",
-        lines.join("; ")
-    ));
+    let sentence: String = lines.join("; ").chars().take(USAGE_CHARS_MAX).collect();
+    report::complain(&format!("belljar: {sentence} (see `belljar --help`)"));
     ExitCode::from(EXIT_FAILED)
 }

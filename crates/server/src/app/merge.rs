@@ -258,5 +258,8 @@ fn write(
         event,
     };
     let drafts: Vec<Draft> = events.into_iter().map(draft).collect();
+    if drafts.is_empty() {
+        return Ok(());
+    }
     state.ledger.append(&drafts).map(drop)
 }

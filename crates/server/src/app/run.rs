@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -207,7 +208,7 @@ impl<'a> Runner<'a> {
     /// When the template cannot be made.
     pub fn new(state: &'a State, clock: &'a dyn Clock, host: Arc<Host>) -> Result<Self, RunError> {
         let template = Template::host(&state.templates(), &host)?;
-        let jail = Jail::new(host)?;
+        let jail = Jail::new(host);
         Ok(Self {
             state,
             clock,
@@ -294,6 +295,7 @@ impl<'a> Runner<'a> {
                     .to_owned(),
             });
         }
+        distinct(&request.databases)?;
         for path in &request.reads {
             let refuse = |reason: &str| RunError::Path {
                 path: path.display().to_string(),
@@ -705,6 +707,24 @@ impl Underway<'_> {
         }
         self.last = self.last.max(receipt.last);
     }
+}
+
+/// Refuses two names for one file: their branches could not both be merged.
+fn distinct(databases: &BTreeMap<DatabaseName, PathBuf>) -> Result<(), RunError> {
+    let mut known = BTreeMap::new();
+    for (name, path) in databases {
+        // One that is missing is refused when it is branched.
+        let Ok(data) = std::fs::metadata(path) else {
+            continue;
+        };
+        if let Some(other) = known.insert((data.dev(), data.ino()), name) {
+            return Err(RunError::Path {
+                path: path.display().to_string(),
+                reason: format!("`{other}` and `{name}` are the same database; name it once"),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn discard_branches(folder: &Path) -> std::io::Result<()> {
