@@ -10,3 +10,7 @@ mod support; // a place with a home, a state directory, a workspace and a databa
 mod commands; // each command does what it says
 #[cfg(test)]
 mod kills; // kill -9 at random moments
+#[cfg(test)]
+mod mistakes; // what is asked for wrongly
+#[cfg(test)]
+mod endings; // however a run ends, and many at once
