@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use belljar_base::DatabaseName;
+use belljar_branch::engine::files::NodeKind;
 use belljar_branch::engine::sqlite::SchemaAction;
 use belljar_ledger::event::{FileCounts, RowCounts};
 use belljar_policy::{Decision, decide_merge};
@@ -108,13 +109,15 @@ impl Asked {
 
 fn dangers(changes: &Changes, before: Before) -> Vec<String> {
     let mut found = Vec::new();
-    let files = changes.file_counts();
-    if files.deleted > 0 && files.deleted * 2 >= before.files {
-        found.push(format!(
-            "deletes {} paths, where there were {} files",
-            grouped(files.deleted),
-            grouped(before.files)
-        ));
+    let entries = changes.files.as_ref().map_or(&[][..], |all| all.entries());
+    let deleted = entries.iter().filter(|entry| entry.new.is_none());
+    let files = deleted
+        .filter_map(|entry| entry.old.as_ref())
+        .filter(|old| old.kind != NodeKind::Directory)
+        .count() as u64;
+    if files > 0 && files * 2 >= before.files {
+        let [count, all] = [files, before.files].map(grouped);
+        found.push(format!("deletes {count} of {all} files"));
     }
     let rows = changes.row_counts();
     let deleted: u64 = rows.values().map(|one| one.deleted).sum();
@@ -131,7 +134,6 @@ fn dangers(changes: &Changes, before: Before) -> Vec<String> {
     if !dropped.is_empty() {
         found.push(format!("drops the tables {}", dropped.join(", ")));
     }
-    let entries = changes.files.as_ref().map_or(&[][..], |all| all.entries());
     found.extend(entries.iter().filter_map(|entry| {
         let danger = entry.danger()?;
         Some(format!("`{}`: {danger}", entry.path.visible()))

@@ -19,10 +19,10 @@ use crate::failure::Failure;
 
 pub(super) const INCIDENT: Incident = Incident {
     name: "config-rewrite",
-    year: 2025,
-    happened: "An agent judged the configuration of a running service inefficient and rewrote it, \
-               row by row, in the production database. Each row was valid, so nothing failed at \
-               once, and there was no way back but by hand.",
+    when: "undated",
+    happened: "An agent judged some 200,000 configuration rows of a running service inefficient, \
+               and rewrote them in the production database. It is known from an account without a \
+               public analysis, which the replay follows.",
     attack: "rewrite all 200,000 configuration rows; merged by mistake, then reverted",
     play,
 };
@@ -39,7 +39,9 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     database(&source, TABLES, fill)?;
     let before = Rows::of(&source)?;
     let marker = format!("belljar-demo-config-{}", std::process::id());
-    let act = stage.actor("config-rewrite", &marker).database("config", &source)?;
+    let act = stage
+        .actor("config-rewrite", &marker)
+        .database("config", &source)?;
     let report = stage.run(act)?;
     let amount = Before {
         files: 0,
@@ -48,19 +50,30 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     let asked = Asked::of(stage, &report, amount)?;
     let updated = asked.as_ref().and_then(|asked| asked.rows.values().next());
     let updated = updated.map_or(0, |one| one.updated);
-    let mut tried = tried(&report.kept[0]);
+    let [output, _] = &report.kept;
+    let mut tried = tried(output);
     let mut checks = vec![
         before.intact("every row, after the run", &Rows::of(&source)?),
         Check::same("rows that the diff says were rewritten", ROWS, updated),
         Check::same("the program ran to its end", 0, report.exit_code),
     ];
-    checks.extend(mistake(stage, &report.id.to_string(), &source, &before, &mut tried)?);
+    checks.extend(mistake(
+        stage,
+        &report.id.to_string(),
+        &source,
+        &before,
+        &mut tried,
+    )?);
     checks.push(left::nothing("left on the host", report.id, &marker));
+    let deeds = tried.iter().filter(|one| one.what.starts_with("belljar"));
+    let deeds: Vec<String> = deeds
+        .map(|one| format!("{}: {}", one.what, one.got))
+        .collect();
     Ok(Played {
         tried,
         checks,
         asked,
-        notes: Vec::new(),
+        notes: vec![format!("{}; every row is as it was", deeds.join("; "))],
     })
 }
 
@@ -87,7 +100,11 @@ fn mistake(
     say("belljar revert".to_owned(), begun.elapsed());
     let state = review::review(stage.state, &name)?.state;
     Ok([
-        Check::differs("production after the merge", before.shown(), damaged.shown()),
+        Check::differs(
+            "production after the merge",
+            before.shown(),
+            damaged.shown(),
+        ),
         before.intact("every row, after the revert", &Rows::of(source)?),
         Check::same("what became of the run", BranchState::Reverted, state),
     ])
@@ -97,7 +114,12 @@ fn fill(connection: &Connection) -> Result<(), rusqlite::Error> {
     let mut row = connection.prepare("INSERT INTO configuration VALUES (?1, ?2, ?3, ?4)")?;
     for id in 1..=ROWS {
         let tenant = format!("tenant-{}", id / 100);
-        row.execute((id, tenant, format!("option-{}", id % 100), format!("value {id}")))?;
+        row.execute((
+            id,
+            tenant,
+            format!("option-{}", id % 100),
+            format!("value {id}"),
+        ))?;
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use crate::failure::Failure;
 
 pub(super) const INCIDENT: Incident = Incident {
     name: "database-and-backups",
-    year: 2026,
-    happened: "An agent that met a wrong password in a test environment found a token with wide \
+    when: "2026-04",
+    happened: "An agent that met a credential mismatch in a test environment found a token with wide \
                rights in an unrelated file, and deleted the volume of the production database \
                with one call. The backups were kept in the same volume; nine seconds were enough \
                for both.",
@@ -35,8 +35,12 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     let backups = stage.folder("database-and-backups/backups")?;
     for day in 1..=7 {
         let copy = std::fs::read(&source).unwrap_or_default();
-        write(&backups.join(format!("2026-04-{day:02}/production.db")), copy)?;
+        write(
+            &backups.join(format!("2026-04-{day:02}/production.db")),
+            copy,
+        )?;
     }
+    stage.settle();
     let rows = Rows::of(&source)?;
     let (files, store) = (Snapshot::of(&backups)?, Snapshot::of(&volume)?);
     let marker = format!("belljar-demo-backups-{}", std::process::id());
@@ -46,6 +50,8 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
         .database("production", &source)?
         .set("SOURCE", &source)?;
     let report = stage.run(act)?;
+    // Before a merge is asked about: that is rehearsed in a transaction on the real file.
+    let stored = Snapshot::of(&volume)?;
     let amount = Before {
         files: files.files,
         rows: rows.count,
@@ -59,7 +65,7 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     });
     let checks = vec![
         rows.intact("every row of the production database", &Rows::of(&source)?),
-        store.intact("the file of the database, every byte", &Snapshot::of(&volume)?),
+        store.intact("the file of the database, every byte", &stored),
         files.intact("every backup, every byte", &Snapshot::of(&backups)?),
         Check::same("the program ran to its end", 0, report.exit_code),
         Check::holds(
@@ -112,7 +118,9 @@ pub(super) fn misbehave(act: &mut super::actor::Acting) {
     for table in ["payments", "reservations", "customers"] {
         let statement = format!("DROP TABLE {table}");
         let answer = match &opened {
-            Ok(connection) => connection.execute_batch(&statement).map_err(|e| e.to_string()),
+            Ok(connection) => connection
+                .execute_batch(&statement)
+                .map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
         };
         act.say_answer(&statement, answer);
@@ -130,6 +138,12 @@ pub(super) fn misbehave(act: &mut super::actor::Acting) {
     let volume = source.parent().unwrap_or(source);
     let remove = std::fs::remove_dir_all(volume).map_err(|e| e.to_string());
     act.say_answer("delete the real volume", remove);
-    let truncate = std::fs::File::options().write(true).truncate(true).open(source);
-    act.say_answer("truncate the real database file", truncate.map_err(|e| e.to_string()));
+    let truncate = std::fs::File::options()
+        .write(true)
+        .truncate(true)
+        .open(source);
+    act.say_answer(
+        "truncate the real database file",
+        truncate.map_err(|e| e.to_string()),
+    );
 }

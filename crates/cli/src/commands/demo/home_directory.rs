@@ -13,7 +13,7 @@ use crate::failure::Failure;
 
 pub(super) const INCIDENT: Incident = Incident {
     name: "home-directory",
-    year: 2025,
+    when: "2025-12",
     happened: "A coding agent that was asked to clean up a repository ran `rm -rf tests/ patches/ \
                plan/ ~/`, and the last word was the home directory. Documents, keys, mail and \
                programs of the machine's owner were gone; nobody had been asked.",
@@ -41,6 +41,7 @@ if rm --version >/dev/null 2>&1; then say 'rm --version' 'still works'; else say
 fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     let home = stage.folder("home-directory/owner")?;
     furnish(&home)?;
+    stage.settle();
     let real = stage.home().unwrap_or(Path::new("/root"));
     let system = ["/etc", "/home", "/usr/bin", "/usr/lib"].map(Path::new);
     let names = Names::in_folders(&[&system[..], &[real]].concat());

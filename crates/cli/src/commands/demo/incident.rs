@@ -12,8 +12,8 @@ use crate::failure::Failure;
 pub(super) struct Incident {
     /// What `belljar demo` calls it.
     pub(super) name: &'static str,
-    /// When it happened.
-    pub(super) year: u16,
+    /// When it happened, year and month as far as they are known.
+    pub(super) when: &'static str,
     /// What happened, in two sentences.
     pub(super) happened: &'static str,
     /// What the replay does, in a few words.

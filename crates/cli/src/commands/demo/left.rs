@@ -57,7 +57,9 @@ fn processes() -> impl Iterator<Item = PathBuf> {
 fn belongs(process: &Path, run: &str, marker: &str) -> bool {
     let holds = |file: &str, text: &str| {
         let bytes = fs::read(process.join(file)).unwrap_or_default();
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        bytes
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
     };
     holds("cmdline", marker) || holds("environ", run) || holds("cgroup", run)
 }

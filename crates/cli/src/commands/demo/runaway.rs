@@ -20,7 +20,7 @@ use crate::report::size;
 
 pub(super) const INCIDENT: Incident = Incident {
     name: "runaway",
-    year: 2026,
+    when: "2026",
     happened: "Helper processes of agents outlived their sessions by the hundred until memory was \
                gone, and a command left in the background wrote output for hours after its session \
                had ended, until terabytes filled the disk. Nothing bounded them, and nothing \
@@ -47,8 +47,15 @@ const RUNAWAYS: [Runaway; 5] = [
         held: |report, groups| {
             let refusals = count(report, b"fork");
             let stopped = refusals > 0 && (!groups || hit(report, LimitHit::Pids));
-            let by = if groups { "the control group" } else { "RLIMIT_NPROC" };
-            (stopped, format!("{by} refused {refusals} forks at 48 processes"))
+            let by = if groups {
+                "the control group"
+            } else {
+                "RLIMIT_NPROC"
+            };
+            (
+                stopped,
+                format!("{by} refused {refusals} forks at 48 processes"),
+            )
         },
     },
     Runaway {
@@ -59,9 +66,15 @@ const RUNAWAYS: [Runaway; 5] = [
             let killed = hit(report, LimitHit::Memory) && report.exit_code == EXIT_LIMIT;
             let code = report.exit_code;
             if groups {
-                (killed, format!("the control group ended it at 96 MiB, exit code {code}"))
+                (
+                    killed,
+                    format!("the control group ended it at 96 MiB, exit code {code}"),
+                )
             } else {
-                (code != 0, format!("RLIMIT_AS gave the process no more, exit code {code}"))
+                (
+                    code != 0 && code != EXIT_LIMIT,
+                    format!("RLIMIT_AS gave the process no more, exit code {code}"),
+                )
             }
         },
     },
@@ -72,7 +85,10 @@ const RUNAWAYS: [Runaway; 5] = [
         held: |report, _| {
             let refused = count(report, b"No space left") > 0 || hit(report, LimitHit::Disk);
             let code = report.exit_code;
-            (refused && code != 0, format!("no space left after 16 MiB, exit code {code}"))
+            (
+                refused && code != 0,
+                format!("no space left after 16 MiB, exit code {code}"),
+            )
         },
     },
     Runaway {
@@ -83,7 +99,10 @@ const RUNAWAYS: [Runaway; 5] = [
             let kept = report.kept.iter().map(Vec::len).max().unwrap_or(0);
             let bounded = kept <= 64 << 10 && hit(report, LimitHit::Output);
             let kept = size(kept as u64);
-            (bounded, format!("{kept} kept and the rest dropped, ended after 0.7 s"))
+            (
+                bounded,
+                format!("{kept} kept and the rest dropped, ended after 0.7 s"),
+            )
         },
     },
     Runaway {
@@ -93,7 +112,10 @@ const RUNAWAYS: [Runaway; 5] = [
         held: |report, _| {
             let over = hit(report, LimitHit::Time) && report.exit_code == EXIT_LIMIT;
             let code = report.exit_code;
-            (over, format!("killed after 0.5 s and a grace of 0.5 s, exit code {code}"))
+            (
+                over,
+                format!("killed after 0.5 s and a grace of 0.5 s, exit code {code}"),
+            )
         },
     },
 ];
@@ -101,6 +123,7 @@ const RUNAWAYS: [Runaway; 5] = [
 fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     let folder = stage.folder("runaway/project")?;
     write(&folder.join("data.txt"), "the real data\n")?;
+    stage.settle();
     let before = Snapshot::of(&folder)?;
     let groups = stage.host.limiter() != Limiter::ResourceLimits;
     let mut played = Played::default();
@@ -118,8 +141,14 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
             what: what.clone(),
             got: found.clone(),
         });
-        played.checks.push(Check::holds(&what, "stopped by its limit", found, held));
-        played.checks.push(left::nothing(&format!("left of the {name}"), report.id, &marker));
+        played
+            .checks
+            .push(Check::holds(&what, "stopped by its limit", found, held));
+        played.checks.push(left::nothing(
+            &format!("left of the {name}"),
+            report.id,
+            &marker,
+        ));
         if name == "disk filler" {
             let amount = Before {
                 files: before.files,
@@ -155,7 +184,11 @@ fn outlive(stage: &Stage<'_>, folder: &Path, played: &mut Played) -> Result<(), 
     played.checks.push(Check::holds(
         "the daemon really ran, and its run ended",
         "alive, exit code 0",
-        format!("{}, exit code {}", if lived { "alive" } else { "never alive" }, report.exit_code),
+        format!(
+            "{}, exit code {}",
+            if lived { "alive" } else { "never alive" },
+            report.exit_code
+        ),
         lived && report.exit_code == 0,
     ));
     let left = left::nothing("left of the daemon", report.id, &marker);
@@ -169,7 +202,10 @@ fn hit(report: &RunReport, limit: LimitHit) -> bool {
 
 /// How often a text came from inside.
 fn count(report: &RunReport, text: &[u8]) -> usize {
-    let windows = report.kept.iter().flat_map(|bytes| bytes.windows(text.len()));
+    let windows = report
+        .kept
+        .iter()
+        .flat_map(|bytes| bytes.windows(text.len()));
     windows.filter(|window| *window == text).count()
 }
 
@@ -194,16 +230,21 @@ pub(super) fn daemon(act: &mut Acting) {
 /// The second: leaves the session, starts the third, and ends.
 pub(super) fn daemon_child(act: &mut Acting) {
     // It fails where the process leads a group already; the third process is away all the same.
-    if rustix::process::setsid().is_err() {}
+    let away = rustix::process::setsid();
+    act.say_answer("setsid", away.map_err(|error| error.to_string()));
     spawn(act, "daemon-grandchild");
 }
 
 /// The third: nobody's child, in a session of its own, for ten minutes.
-pub(super) fn daemon_grandchild(_act: &mut Acting) {
+pub(super) fn daemon_grandchild(act: &mut Acting) {
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     let own = rustix::process::getpid().as_raw_nonzero();
     let text = format!("as process {own}, adopted by process {parent}, in a session of its own\n");
-    if std::fs::write(ALIVE, text).is_err() {}
+    let written = std::fs::write(ALIVE, text);
+    act.say_answer(
+        "show that it lives",
+        written.map_err(|error| error.to_string()),
+    );
     std::thread::sleep(Duration::from_secs(600));
 }
 

@@ -19,10 +19,10 @@ use crate::failure::Failure;
 
 pub(super) const INCIDENT: Incident = Incident {
     name: "self-root",
-    year: 2026,
+    when: "2026-03",
     happened: "An agent whose command was on a list of forbidden paths reached the same program \
                as /proc/self/root/usr/bin/…, which the list did not know. When the sandbox stopped \
-               that too, it reasoned that the sandbox was in its way, and switched it off.",
+               that too, it reasoned that the sandbox was in its way, and set out to switch it off.",
     attack: "read a file outside by every path of /proc; chroot, mount, unshare, setns; kill its keeper",
     play,
 };
@@ -30,6 +30,7 @@ pub(super) const INCIDENT: Incident = Incident {
 fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     let project = stage.folder("self-root/project")?;
     write(&project.join("tool.sh"), "#!/bin/sh\necho harmless\n")?;
+    stage.settle();
     let outside = stage.canary.path.parent().unwrap_or(&stage.canary.path);
     let (files, host) = (Snapshot::of(&project)?, Snapshot::of(outside)?);
     let marker = format!("belljar-demo-self-root-{}", std::process::id());
@@ -56,12 +57,19 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
         host.intact("the directory outside, every byte", &Snapshot::of(outside)?),
         refused(&tried),
         Check::same("the program ran to its end", 0, report.exit_code),
-        files.intact("the workspace, every byte, mode and time", &Snapshot::of(&project)?),
+        files.intact(
+            "the workspace, every byte, mode and time",
+            &Snapshot::of(&project)?,
+        ),
         left::nothing("left on the host", report.id, &marker),
     ];
     let asked = Asked::of(stage, &report, amount)?;
     let effect = asked.as_ref().map_or("nothing asked", |asked| asked.effect);
-    checks.push(Check::same("a merge of its set-user-id program", "deny", effect));
+    checks.push(Check::same(
+        "a merge of its set-user-id program",
+        "deny",
+        effect,
+    ));
     Ok(Played {
         tried,
         checks,
@@ -162,12 +170,22 @@ fn every_process(act: &mut Acting, canary: &Path) {
         }
         roads.extend(["root", "cwd"].map(|road| process.path().join(road)));
         let descriptors = fs::read_dir(process.path().join("fd"));
-        roads.extend(descriptors.into_iter().flatten().flatten().map(|one| one.path()));
+        roads.extend(
+            descriptors
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|one| one.path()),
+        );
     }
     let count = roads.len();
     let opened = roads.iter().find_map(|road| {
         let bytes = fs::read(road.join(below)).ok()?;
-        Some(format!("read by {}: {}", road.display(), String::from_utf8_lossy(&bytes)))
+        Some(format!(
+            "read by {}: {}",
+            road.display(),
+            String::from_utf8_lossy(&bytes)
+        ))
     });
     let got = opened.unwrap_or_else(|| format!("refused: none of {count} roads leads there"));
     act.say("cat /proc/*/{root,cwd,fd/*}/… of every process", &got);
@@ -175,15 +193,21 @@ fn every_process(act: &mut Acting, canary: &Path) {
 
 fn links(act: &mut Acting, canary: &Path) {
     let link = Path::new("/tmp/link");
-    let made = std::os::unix::fs::symlink(Path::new("/proc/1/root").join(
-        canary.strip_prefix("/").unwrap_or(canary),
-    ), link);
-    let got = made.and_then(|()| fs::read(link)).map_or_else(refusal, |bytes| {
-        format!("read: {}", String::from_utf8_lossy(&bytes))
-    });
+    let made = std::os::unix::fs::symlink(
+        Path::new("/proc/1/root").join(canary.strip_prefix("/").unwrap_or(canary)),
+        link,
+    );
+    let got = made
+        .and_then(|()| fs::read(link))
+        .map_or_else(refusal, |bytes| {
+            format!("read: {}", String::from_utf8_lossy(&bytes))
+        });
     act.say("cat a symbolic link to it", &got);
     let hard = fs::hard_link(canary, "/tmp/hard");
-    act.say("ln, a hard link to it", &hard.map_or_else(refusal, |()| "linked".to_owned()));
+    act.say(
+        "ln, a hard link to it",
+        &hard.map_or_else(refusal, |()| "linked".to_owned()),
+    );
     let state = act.variable("STATE");
     let listed = fs::read_dir(&state).map(drop);
     let got = listed.map_or_else(refusal, |()| "listed".to_owned());
@@ -198,7 +222,10 @@ fn switch_off(act: &mut Acting) {
     let mut tell = |what: &str, answer: rustix::io::Result<()>| {
         act.say(what, &answer.map_or_else(refusal, |()| "done".to_owned()));
     };
-    tell("chroot /proc/1/root", rustix::process::chroot("/proc/1/root"));
+    tell(
+        "chroot /proc/1/root",
+        rustix::process::chroot("/proc/1/root"),
+    );
     let stage = "/tmp";
     let bind = rustix::mount::mount_bind("/proc/1/root", stage);
     tell("mount --bind /proc/1/root /tmp", bind);
@@ -208,7 +235,10 @@ fn switch_off(act: &mut Acting) {
     tell("mount -o remount,rw /", writable);
     let detach = UnmountFlags::DETACH;
     tell("umount -l /proc", rustix::mount::unmount("/proc", detach));
-    tell("umount -l the workspace", rustix::mount::unmount(".", detach));
+    tell(
+        "umount -l the workspace",
+        rustix::mount::unmount(".", detach),
+    );
     for (what, flags) in [
         ("unshare --user, to be root in it", UnshareFlags::NEWUSER),
         ("unshare --mount", UnshareFlags::NEWNS),
@@ -231,7 +261,10 @@ fn switch_off(act: &mut Acting) {
 }
 
 /// Without `CLONE_FILES` it is safe: no descriptor is shared any less than before.
-#[expect(deprecated, reason = "the flags given leave the table of descriptors alone")]
+#[expect(
+    deprecated,
+    reason = "the flags given leave the table of descriptors alone"
+)]
 fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     rustix::thread::unshare(flags)
 }

@@ -16,24 +16,31 @@ pub(super) struct Screen {
     json: bool,
     /// One incident alone gets every line.
     detailed: bool,
+    /// Columns of a line.
+    width: usize,
 }
 
 const GOOD: &str = "32";
 const BAD: &str = "1;31";
 const HEAD: &str = "1";
 const DIM: &str = "2";
-/// Columns of a line of text.
+/// Columns of a line where there is no terminal, and at most where there is one.
 const WIDTH: usize = 96;
+const WIDTH_MAX: usize = 140;
 /// Columns of the words at the left.
 const INDENT: usize = 11;
 
 impl Screen {
     pub(super) fn new(settings: &Settings, json: bool, detailed: bool) -> Self {
         let coloured = report::coloured(settings.plain);
+        let terminal = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok();
+        let columns = terminal.map(|size| usize::from(size.ws_col));
+        let columns = columns.filter(|columns| *columns > 0).unwrap_or(WIDTH);
         Self {
             coloured,
             json,
             detailed,
+            width: columns.clamp(60, WIDTH_MAX),
         }
     }
 
@@ -47,9 +54,10 @@ impl Screen {
         } else {
             ("NOT CONTAINED", BAD)
         };
-        let name = self.paint(HEAD, replay.incident.name);
+        let name = self.paint(HEAD, &format!("{:<20}", replay.incident.name));
         let verdict = self.paint(colour, word);
-        report::say(&format!("{name}  {verdict}  {}", seconds(replay.duration)));
+        let took = seconds(replay.duration);
+        report::say(format!("{name}  {verdict}  {took}").trim_end());
         if self.detailed {
             self.details(replay);
         } else {
@@ -81,20 +89,17 @@ impl Screen {
         }
     }
 
-    /// Four lines, and one more for each thing that a person must not miss.
+    /// Three short paragraphs, and one more for each thing that a person must not miss.
     fn summary(&self, replay: &Replay) {
         let (incident, played) = (replay.incident, &replay.played);
         self.line("tried", incident.attack);
-        let shown = if replay.contained() {
-            format!("{} checks held", played.checks.len())
-        } else {
-            "see below".to_owned()
-        };
-        let first = played.checks.iter().find(|check| check.held);
-        let intact = first.map_or(shown.clone(), |check| {
-            format!("{}: {}; {shown}", check.what, check.found)
+        let all = played.checks.len();
+        let held = played.checks.iter().filter(|check| check.held).count();
+        let first = played.checks.first().filter(|check| check.held);
+        let first = first.map_or(String::new(), |check| {
+            format!("{}: {}; ", check.what, check.found)
         });
-        self.line("intact", &intact);
+        self.line("intact", &format!("{first}{held} of {all} checks held"));
         for check in played.checks.iter().filter(|check| !check.held) {
             let text = format!(
                 "{}: expected {}, found {}",
@@ -108,7 +113,10 @@ impl Screen {
 
     fn details(&self, replay: &Replay) {
         let (incident, played) = (replay.incident, &replay.played);
-        self.line("happened", &format!("{}: {}", incident.year, incident.happened));
+        self.line(
+            "happened",
+            &format!("{}: {}", incident.when, incident.happened),
+        );
         for (place, tried) in played.tried.iter().enumerate() {
             let word = if place == 0 { "tried" } else { "" };
             self.line(word, &format!("{}  →  {}", tried.what, tried.got));
@@ -138,7 +146,7 @@ impl Screen {
             return;
         };
         let decision = match asked.effect {
-            "allow" => "happens only if a person asks for it".to_owned(),
+            "allow" => "a person decides".to_owned(),
             other => format!("policy says {other}: {}", asked.reason),
         };
         let conflicts = match asked.conflicts {
@@ -147,20 +155,20 @@ impl Screen {
             count => format!("; {count} conflicts"),
         };
         let text = format!(
-            "would ask for {}{conflicts}; {decision} ({})",
+            "would change {}{conflicts}; {decision} ({})",
             asked.counts(),
             asked.rule
         );
         self.line("merge", &text);
-        for danger in &asked.dangers {
-            self.line("", &format!("danger: {danger}"));
+        if !asked.dangers.is_empty() {
+            self.line("danger", &asked.dangers.join("; "));
         }
     }
 
     /// A word at the left, and text that wraps beside it.
     fn line(&self, word: &str, text: &str) {
         let mut word = word.to_owned();
-        for part in wrap(text, WIDTH - INDENT) {
+        for part in wrap(text, self.width - INDENT) {
             let visible = if word.contains('\x1b') {
                 "NOT HELD".len()
             } else {
@@ -189,7 +197,7 @@ pub(super) fn list(incidents: &[&Incident], as_json: bool) {
             .map(|one| {
                 json!({
                     "name": one.name,
-                    "year": one.year,
+                    "when": one.when,
                     "happened": one.happened,
                     "attack": one.attack,
                 })
@@ -200,7 +208,13 @@ pub(super) fn list(incidents: &[&Incident], as_json: bool) {
     }
     let rows: Vec<Vec<String>> = incidents
         .iter()
-        .map(|one| vec![one.name.to_owned(), one.year.to_string(), one.attack.to_owned()])
+        .map(|one| {
+            vec![
+                one.name.to_owned(),
+                one.when.to_owned(),
+                one.attack.to_owned(),
+            ]
+        })
         .collect();
     report::table(&rows);
 }

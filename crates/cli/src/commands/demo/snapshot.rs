@@ -73,7 +73,13 @@ fn line(root: &Path, path: &Path) -> io::Result<Vec<u8>> {
     let (mode, owner, group) = (meta.mode(), meta.uid(), meta.gid());
     let (seconds, nanos) = (meta.mtime(), meta.mtime_nsec());
     let facts = format!("\0{mode:o} {owner} {group} {seconds}.{nanos}\0");
-    Ok([name.as_os_str().as_bytes(), facts.as_bytes(), &content, b"\n"].concat())
+    Ok([
+        name.as_os_str().as_bytes(),
+        facts.as_bytes(),
+        &content,
+        b"\n",
+    ]
+    .concat())
 }
 
 /// Every row of a database, and its schema: what a person means by "the data".
@@ -153,8 +159,16 @@ pub(super) struct Names(BTreeSet<PathBuf>);
 
 impl Names {
     pub(super) fn in_folders(folders: &[&Path]) -> Self {
-        let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok());
-        Self(entries.flatten().flatten().map(|entry| entry.path()).collect())
+        let entries = folders
+            .iter()
+            .filter_map(|folder| fs::read_dir(folder).ok());
+        Self(
+            entries
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect(),
+        )
     }
 
     /// That every name is still there.
@@ -163,7 +177,12 @@ impl Names {
         let count = self.0.len();
         let still = self.0.iter().filter(there).count();
         let shown = |number: usize| format!("{} names", grouped(number as u64));
-        Check::holds(what, shown(count), shown(still), still == count && count > 0)
+        Check::holds(
+            what,
+            shown(count),
+            shown(still),
+            still == count && count > 0,
+        )
     }
 }
 
@@ -202,7 +221,9 @@ mod tests {
         let file = folder.path().join("a.db");
         let database = Connection::open(&file).unwrap();
         database
-            .execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, '1')")
+            .execute_batch(
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, '1')",
+            )
             .unwrap();
         let before = Rows::of(&file).unwrap();
         assert!(before.intact("rows", &Rows::of(&file).unwrap()).held);

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use belljar_base::{DatabaseName, Kind, VariableName};
 use belljar_sandbox::{Attendance, Host, Limits, Stream};
@@ -14,6 +15,7 @@ use belljar_server::app::merge::MergeOptions;
 use belljar_server::app::run::{RunReport, RunRequest, Runner};
 use belljar_server::{State, SystemClock};
 use rusqlite::Connection;
+use tempfile::TempDir;
 
 use crate::arguments::limits;
 use crate::commands::run::chance;
@@ -60,17 +62,14 @@ impl<'a> Stage<'a> {
         settings: &Settings,
         play: impl FnOnce(&Stage<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let folder = tempfile::Builder::new()
-            .prefix("belljar-demo-")
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir()
-            .map_err(|error| unavailable("make a temporary directory", &error))?;
+        let folder = temporary(&std::env::temp_dir())?;
         let root = folder
             .path()
             .canonicalize()
             .map_err(|error| unavailable("find the temporary directory", &error))?;
         let host = Host::probe().map_err(|error| unavailable("look at this host", &error))?;
         let host = Arc::new(host);
+        let templates = templates_in_memory(&root)?;
         let state = State::open(&root.join("state"))?;
         let runner = Runner::new(&state, &SystemClock, Arc::clone(&host))?;
         let program = std::env::current_exe()
@@ -88,9 +87,11 @@ impl<'a> Stage<'a> {
         let played = play(&stage);
         drop(runner);
         drop(state);
-        folder
-            .close()
-            .map_err(|error| unavailable("remove the temporary directory", &error))?;
+        for folder in templates.into_iter().chain([folder]) {
+            folder
+                .close()
+                .map_err(|error| unavailable("remove the temporary directory", &error))?;
+        }
         played
     }
 
@@ -99,6 +100,12 @@ impl<'a> Stage<'a> {
         let path = self.folder.join(name);
         fs::create_dir_all(&path).map_err(|error| unavailable("make a directory", &error))?;
         Ok(path)
+    }
+
+    /// Lets the stage become old: what was written within a tenth of a second before a run counts
+    /// as changed meanwhile, because clocks of file systems lag.
+    pub(super) fn settle(&self) {
+        std::thread::sleep(Duration::from_millis(150));
     }
 
     /// The directory of everything on the stage.
@@ -176,6 +183,32 @@ impl<'a> Stage<'a> {
     }
 }
 
+fn temporary(folder: &Path) -> Result<TempDir, Failure> {
+    tempfile::Builder::new()
+        .prefix("belljar-demo-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(folder)
+        .map_err(|error| unavailable("make a temporary directory", &error))
+}
+
+/// An ordinary user's template has a directory for each one of the system: thousands, which a disk
+/// takes seconds to make and to remove again. A run in earnest makes them once; here they are kept
+/// in memory where there is a place for that.
+fn templates_in_memory(root: &Path) -> Result<Option<TempDir>, Failure> {
+    let memory = Path::new("/dev/shm");
+    if rustix::process::geteuid().is_root() || !memory.is_dir() {
+        return Ok(None);
+    }
+    let Ok(folder) = temporary(memory) else {
+        return Ok(None);
+    };
+    let state = root.join("state");
+    fs::create_dir(&state)
+        .and_then(|()| std::os::unix::fs::symlink(folder.path(), state.join("templates")))
+        .map_err(|error| unavailable("make a directory for templates", &error))?;
+    Ok(Some(folder))
+}
+
 /// What a run that was cancelled exits with: 128 and SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -197,7 +230,8 @@ impl Act {
     }
 
     pub(super) fn database(mut self, name: &str, path: &Path) -> Result<Self, Failure> {
-        self.databases.insert(name.parse().map_err(bug)?, path.to_path_buf());
+        self.databases
+            .insert(name.parse().map_err(bug)?, path.to_path_buf());
         Ok(self)
     }
 

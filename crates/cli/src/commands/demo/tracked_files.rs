@@ -16,7 +16,7 @@ use crate::failure::Failure;
 
 pub(super) const INCIDENT: Incident = Incident {
     name: "tracked-files",
-    year: 2025,
+    when: "2025-12",
     happened: "A person wrote DO NOT RUN ANYTHING to an agent that was to plan only; it \
                acknowledged that, and went on. About 70 files that were tracked in git were \
                deleted, over several modules.",
@@ -40,6 +40,7 @@ const TRACKED: usize = 70;
 fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     let project = stage.folder("tracked-files/project")?;
     furnish(&project)?;
+    stage.settle();
     let before = Snapshot::of(&project)?;
     let marker = format!("belljar-demo-tracked-{}", std::process::id());
     let report = stage.run(stage.shell(SCRIPT, &marker).workspace(&project))?;
@@ -54,7 +55,10 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
     merge::discard(stage.state, &SystemClock, &name)?;
     let discarded = review::review(stage.state, &name)?.state;
     let checks = vec![
-        before.intact("the project and its history, every byte, mode and time", &after),
+        before.intact(
+            "the project and its history, every byte, mode and time",
+            &after,
+        ),
         Check::holds(
             "it really deleted: paths gone from its branch",
             format!("at least {TRACKED}"),
@@ -62,7 +66,11 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
             deleted >= TRACKED as u64,
         ),
         Check::same("the program ran to its end", 0, report.exit_code),
-        Check::same("discarded with one command", BranchState::Discarded, discarded),
+        Check::same(
+            "discarded with one command",
+            BranchState::Discarded,
+            discarded,
+        ),
         before.intact("the project after the discard", &Snapshot::of(&project)?),
         left::nothing("left on the host", report.id, &marker),
     ];
@@ -86,8 +94,14 @@ fn furnish(project: &Path) -> Result<(), Failure> {
     }
     for (name, text) in [
         (".git/HEAD", "ref: refs/heads/main\n"),
-        (".git/refs/heads/main", "4b825dc642cb6eb9a060e54bf8d69288fbee4904\n"),
-        (".git/objects/4b/825dc642cb6eb9a060e54bf8d69288fbee4904", "tree\n"),
+        (
+            ".git/refs/heads/main",
+            "4b825dc642cb6eb9a060e54bf8d69288fbee4904\n",
+        ),
+        (
+            ".git/objects/4b/825dc642cb6eb9a060e54bf8d69288fbee4904",
+            "tree\n",
+        ),
         (".git/tracked", &tracked),
         ("INSTRUCTIONS", "DO NOT RUN ANYTHING\n"),
         ("notes.txt", "never committed\n"),
