@@ -81,5 +81,14 @@ fn build_guest(out: &Path) {
         "the guest does not build (a static libc is needed: Debian libc6-dev, Fedora glibc-static)"
     );
     let built = folder.join(target).join("release/belljar-guest");
-    std::fs::copy(built, out.join("belljar-guest")).expect("the guest was built");
+    let program = std::fs::read(built).expect("the guest was built");
+    // FNV-1a: tells one build of the guest from another, so that a template with an old one is
+    // not used.
+    let digest = program
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    println!("cargo::rustc-env=BELLJAR_GUEST_DIGEST={digest:016x}");
+    std::fs::write(out.join("belljar-guest"), program).expect("the build folder is writable");
 }

@@ -48,13 +48,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remedy: Option<Text>,
     },
-    /// The sandbox is closed and about to start the command.
+    /// The run begins: it is being enclosed. Nothing starts in it before it is proved closed.
     #[serde(rename = "run.started")]
     RunStarted {
         /// The isolation class it really has.
         isolation: Text,
     },
-    /// A command starts in the sandbox.
+    /// A command is about to start in the sandbox.
     #[serde(rename = "command.started")]
     CommandStarted {
         /// Unique within the run.

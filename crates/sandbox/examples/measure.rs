@@ -29,7 +29,7 @@ fn main() -> Answer<()> {
     raise_open_files()?;
     let host = Arc::new(Host::probe()?);
     let template = Template::host(Path::new(&folder), &host)?;
-    let jail = Jail::new(Arc::clone(&host))?;
+    let jail = Jail::new(Arc::clone(&host));
     let bench = Bench {
         host,
         template,

@@ -18,7 +18,21 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// When the host cannot hold a wall, or a step of the set-up fails. Nothing is left behind.
-    fn start(&self, spec: &Spec, template: &Template) -> Result<Box<dyn Enclosed>, StartError>;
+    fn start(&self, spec: &Spec, template: &Template) -> Result<Box<dyn Enclosed>, StartError> {
+        self.start_beside(spec, template, &mut || ())
+    }
+
+    /// As `start`, and calls `meanwhile` once while the sandbox is being made, so that the caller
+    /// can do something slow at no cost. It is not called when the start fails before that.
+    ///
+    /// # Errors
+    /// As `start`.
+    fn start_beside(
+        &self,
+        spec: &Spec,
+        template: &Template,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Box<dyn Enclosed>, StartError>;
 }
 
 /// A sandbox that runs. Dropping it ends it.

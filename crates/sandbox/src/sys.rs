@@ -12,7 +12,7 @@ mod signal; // ending a process, and hearing that we shall end
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-pub(crate) use birth::{Born, Inheritance, clone_into_jail, guest_program, shifted_tree};
+pub(crate) use birth::{Born, GUEST, Inheritance, clone_into_jail, shifted_tree};
 pub(crate) use child::{DONE, ENTRANCE, EXECUTION};
 pub(crate) use confine::landlock_abi;
 pub(crate) use signal::{kill, signals, take_signals};

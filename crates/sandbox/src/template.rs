@@ -6,12 +6,14 @@ mod skeleton; // directories that an ordinary user's sandbox can write below
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use belljar_base::{HasKind, Kind};
 
 use crate::host::Host;
+use crate::sys;
 
 /// A tree to start from.
 #[derive(Clone, Debug)]
@@ -24,6 +26,7 @@ pub struct Template {
     pub home: PathBuf,
     /// The user's name inside.
     pub user: &'static str,
+    guest: PathBuf,
 }
 
 /// A directory of the host, seen read-only through a writable layer.
@@ -116,7 +119,14 @@ impl Template {
             grafts,
             home: home.into(),
             user,
+            guest: place.join("guest"),
         })
+    }
+
+    /// The guest's program, kept beside the tree: opened, it is executed wherever the tree is
+    /// mounted, and its pages are shared by all sandboxes.
+    pub(crate) fn guest(&self) -> io::Result<OwnedFd> {
+        Ok(fs::File::open(&self.guest)?.into())
     }
 }
 
@@ -134,6 +144,7 @@ fn fingerprint(host: &Host) -> u64 {
         }
     };
     add(u64::from(VERSION));
+    add(u64::from_str_radix(env!("BELLJAR_GUEST_DIGEST"), 16).unwrap_or_default());
     add(u64::from(host.user));
     for path in [
         "/usr",
@@ -198,6 +209,8 @@ fn build(folder: &Path, place: &Path, host: &Host) -> io::Result<()> {
         fs::create_dir_all(root.join("home/agent"))?;
         system_folders().try_for_each(|path| skeleton::copy(path, &work.join("skeleton")))?;
     }
+    fs::write(work.join("guest"), sys::GUEST)?;
+    set_mode(&work.join("guest"), 0o555)?;
     fs::write(work.join("complete"), "")?;
     fs::rename(&work, place)
 }

@@ -27,20 +27,13 @@ use plan::{Deed, Step, c};
 #[derive(Debug)]
 pub struct Jail {
     host: Arc<Host>,
-    guest: OwnedFd,
 }
 
 impl Jail {
     /// Prepares to make jails.
-    ///
-    /// # Errors
-    /// When the guest's program cannot be held in memory.
-    pub fn new(host: Arc<Host>) -> Result<Self, StartError> {
-        let guest = sys::guest_program().map_err(|source| StartError::Step {
-            step: "hold the guest's program",
-            source,
-        })?;
-        Ok(Self { host, guest })
+    #[must_use]
+    pub const fn new(host: Arc<Host>) -> Self {
+        Self { host }
     }
 
     /// Removes what a dead supervisor left of a run: its control groups.
@@ -53,13 +46,19 @@ impl Jail {
 }
 
 impl Backend for Jail {
-    fn start(&self, spec: &Spec, template: &Template) -> Result<Box<dyn Enclosed>, StartError> {
+    fn start_beside(
+        &self,
+        spec: &Spec,
+        template: &Template,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Box<dyn Enclosed>, StartError> {
         let step = |step| move |source| StartError::Step { step, source };
         bounded(spec)?;
         let mut steps = Vec::with_capacity(160);
         let trees = compose(spec, template, &self.host, &mut steps);
         let group = Group::make(&self.host.groups, spec.id, &spec.limits)
             .map_err(step("make the control groups"))?;
+        let guest = template.guest().map_err(step("open the guest's program"))?;
         let (ours, theirs) = channel().map_err(step("open a channel to the guest"))?;
         let entrances = group.entrances().map_err(step("open the control groups"))?;
         let inheritance = sys::Inheritance {
@@ -67,7 +66,7 @@ impl Backend for Jail {
             steps: &steps,
             trees: trees.sources.len(),
             channel: &theirs,
-            guest: &self.guest,
+            guest: &guest,
         };
         let birthplace = group.birthplace().map_err(step("open the control group"))?;
         let born = sys::clone_into_jail(&inheritance, birthplace.as_ref())
@@ -75,7 +74,7 @@ impl Backend for Jail {
         drop(theirs);
         drop(entrances);
         let mut jail = enclosed::Jailed::new(born, ours, group, shift_of(&self.host, spec.id));
-        if let Err(error) = jail.complete(&self.host, &trees, &steps) {
+        if let Err(error) = jail.complete(&self.host, &trees, &steps, meanwhile) {
             let hits = jail.end().unwrap_or_default();
             return Err(refusal::by_limits(error, &hits));
         }

@@ -12,7 +12,7 @@ use super::{checked, own};
 use crate::backend::jail::plan::Step;
 
 /// The guest, a static program.
-static GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/belljar-guest"));
+pub(crate) static GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/belljar-guest"));
 
 /// A process that was just born.
 #[derive(Debug)]
@@ -33,23 +33,6 @@ pub(crate) struct Inheritance<'a> {
     pub(crate) entrances: &'a [OwnedFd],
     /// The guest's program.
     pub(crate) guest: &'a OwnedFd,
-}
-
-/// The guest's program, sealed in memory: it needs no file that somebody could exchange.
-pub(crate) fn guest_program() -> io::Result<OwnedFd> {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
-    let file = rustix::fs::memfd_create(c"belljar-guest", flags)?;
-    let mut rest = GUEST;
-    while !rest.is_empty() {
-        let count = rustix::io::write(&file, rest)?;
-        rest = rest.get(count..).unwrap_or_default();
-    }
-    let seals = rustix::fs::SealFlags::WRITE
-        | rustix::fs::SealFlags::GROW
-        | rustix::fs::SealFlags::SHRINK
-        | rustix::fs::SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&file, seals)?;
-    Ok(file)
 }
 
 /// Clones a child into new namespaces of every kind, in `cgroup` if one is given; the child

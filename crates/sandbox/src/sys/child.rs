@@ -8,11 +8,10 @@ use std::ptr;
 use super::birth::Inheritance;
 use super::deeds::perform;
 use super::{TREES_MAX, checked, errno};
+use crate::backend::jail::plan::PROGRAM;
 
 /// The guest finds its channel at this number.
 const CHANNEL: RawFd = 3;
-/// The child holds the guest's program at this number until it executes it.
-const PROGRAM: RawFd = 4;
 /// The trees that the parent sends are held from this number on.
 pub(super) const TREES: RawFd = 512;
 /// The scratch layer is held at this number until it has been sent.

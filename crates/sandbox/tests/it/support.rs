@@ -46,7 +46,7 @@ pub(crate) fn shared() -> Arc<Shared> {
     let host = Arc::new(Host::probe().unwrap());
     let shared = Arc::new(Shared {
         template: Template::host(&folder, &host).unwrap(),
-        jail: Jail::new(Arc::clone(&host)).unwrap(),
+        jail: Jail::new(Arc::clone(&host)),
         host,
         folder,
         _own: own,

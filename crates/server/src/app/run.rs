@@ -266,7 +266,7 @@ impl<'a> Runner<'a> {
             begun,
             workspace,
             record,
-            first: 0,
+            first: u64::MAX,
             last: 0,
             methods: BTreeMap::new(),
             branched: asked,
@@ -322,39 +322,37 @@ impl Underway<'_> {
             Decision::Hold(refusal) => (Effect::Hold, Some(refusal)),
             Decision::Deny(refusal) => (Effect::Deny, Some(refusal)),
         };
-        let decided = self.draft(decided("run", effect, decision));
-        let pending = self
-            .runner
-            .state
-            .ledger
-            .begin(&[self.draft(self.asked()), decided])?;
+        let opening = vec![self.asked(), decided("run", effect, decision)];
         if let Some(refusal) = refusal {
-            pending.wait()?;
+            self.write(opening)?;
             return Err(RunError::Refused(refusal.clone()));
         }
         let claim = self.claim()?;
-        let outcome = self.enclosed(pending, attendance);
+        let outcome = self.enclosed(opening, attendance);
         self.close(claim, outcome)
     }
 
-    /// From the claim to the change set.
+    /// From the claim to the change set. `opening` is what the ledger must have before anything
+    /// else happens.
     fn enclosed(
         &mut self,
-        pending: belljar_ledger::Pending,
+        mut opening: Vec<Event>,
         attendance: Attendance,
     ) -> Result<(Ended, Changes), RunError> {
-        // The sandbox is being closed while the disk writes; the command waits for both.
-        let prepared = self.databases().and_then(|writes| self.start(writes));
-        self.note(pending.wait()?, true);
-        let mut sandbox = prepared?;
-        let started = Event::RunStarted {
-            isolation: Text::from(self.record.isolation.as_str()),
+        let writes = if self.request.databases.is_empty() {
+            Vec::new()
+        } else {
+            self.write(std::mem::take(&mut opening))?;
+            self.databases()?
         };
-        let command = Event::CommandStarted {
+        opening.push(Event::RunStarted {
+            isolation: Text::from(self.record.isolation.as_str()),
+        });
+        opening.push(Event::CommandStarted {
             id: 1,
             command: self.command_text(),
-        };
-        self.write(vec![started, command])?;
+        });
+        let mut sandbox = self.start(writes, opening)?;
         let ended = attend(
             &mut *sandbox,
             &self.command(),
@@ -557,7 +555,13 @@ impl Underway<'_> {
         Ok(writes)
     }
 
-    fn start(&mut self, writes: Vec<Writable>) -> Result<Box<dyn Enclosed>, RunError> {
+    /// Encloses the run. The records are written while the sandbox is being made: the command
+    /// starts only when they are durable and the sandbox is closed.
+    fn start(
+        &mut self,
+        writes: Vec<Writable>,
+        records: Vec<Event>,
+    ) -> Result<Box<dyn Enclosed>, RunError> {
         let directory = self.workspace.as_ref().map(|one| one.path().to_path_buf());
         let spec = Spec {
             id: self.id,
@@ -570,7 +574,15 @@ impl Underway<'_> {
             limits: self.request.limits.clone(),
         };
         self.branched = self.runner.clock.now();
-        Ok(self.runner.jail.start(&spec, &self.runner.template)?)
+        let (jail, template) = (&self.runner.jail, &self.runner.template);
+        let mut records = Some(records);
+        let mut wrote = Ok(());
+        let mut write = || wrote = records.take().map_or(Ok(()), |records| self.write(records));
+        let started = jail.start_beside(&spec, template, &mut write);
+        // A start that failed early has not written them.
+        write();
+        wrote?;
+        Ok(started?)
     }
 
     fn command(&self) -> Command {
@@ -697,14 +709,12 @@ impl Underway<'_> {
     fn write(&mut self, events: Vec<Event>) -> Result<(), RunError> {
         let drafts: Vec<Draft> = events.into_iter().map(|event| self.draft(event)).collect();
         let receipt = self.runner.state.ledger.append(&drafts)?;
-        self.note(receipt, false);
+        self.note(receipt);
         Ok(())
     }
 
-    fn note(&mut self, receipt: Receipt, first: bool) {
-        if first {
-            self.first = receipt.first;
-        }
+    fn note(&mut self, receipt: Receipt) {
+        self.first = self.first.min(receipt.first);
         self.last = self.last.max(receipt.last);
     }
 }

@@ -52,13 +52,14 @@ impl Jailed {
         }
     }
 
-    /// Gives the child its identity, its groups and its trees; waits until it has proved that it
-    /// is closed.
+    /// Gives the child its identity and its trees; does something else while the child performs
+    /// its plan; waits until the guest has proved that the sandbox is closed.
     pub(super) fn complete(
         &mut self,
         host: &Host,
         trees: &Trees,
         steps: &[Step],
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<(), StartError> {
         let step = |step| move |source| StartError::Step { step, source };
         self.map_ids(host)
@@ -67,6 +68,7 @@ impl Jailed {
         let borrowed: Vec<BorrowedFd<'_>> = prepared.iter().map(AsFd::as_fd).collect();
         wire::send_with(&self.channel, &[1], &borrowed).map_err(step("send the trees"))?;
         drop(prepared);
+        meanwhile();
         self.await_done(steps)?;
         match self.next(Duration::from_millis(READY_MILLIS_MAX)) {
             Ok(Some(Tell::Ready {

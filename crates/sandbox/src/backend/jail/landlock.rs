@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::plan::{Deed, Step, c};
+use super::plan::{Deed, PROGRAM, Step, c};
 use crate::host::Host;
 use crate::spec::Spec;
 use crate::template::Template;
@@ -31,7 +31,10 @@ pub(super) fn rules(spec: &Spec, template: &Template, host: &Host, steps: &mut V
     let read = EXECUTE | READ_FILE | READ_DIR;
     // Device nodes are made nowhere; nothing but /dev answers a device's ioctl.
     let write = handled & !(MAKE_CHAR | MAKE_BLOCK | IOCTL_DEV);
-    let mut rules = vec![(c("/"), read)];
+    // The guest's program lies outside of the tree: it is named by the descriptor that alone
+    // leads to it.
+    let guest = (c(format!("/proc/self/fd/{PROGRAM}")), EXECUTE | READ_FILE);
+    let mut rules = vec![(c("/"), read), guest];
     let mut add = |path: &Path, rights: u64| {
         rules.push((c(path.as_os_str().as_encoded_bytes()), rights & handled));
     };

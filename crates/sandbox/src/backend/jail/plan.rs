@@ -14,6 +14,9 @@ pub(super) const ROOT: &str = "/tmp/m";
 /// The first of the numbers at which the child opens lower directories.
 pub(super) const OPEN_BASE: i32 = 256;
 
+/// The child holds the guest's program at this number until it executes it.
+pub(crate) const PROGRAM: i32 = 4;
+
 /// One thing the child does.
 #[derive(Debug)]
 pub(crate) enum Deed {
