@@ -14,3 +14,5 @@ mod kills; // kill -9 at random moments
 mod mistakes; // what is asked for wrongly
 #[cfg(test)]
 mod endings; // however a run ends, and many at once
+#[cfg(test)]
+mod incidents; // what really happened, replayed
