@@ -347,7 +347,7 @@ pub(crate) fn marker() -> String {
 
 /// Random numbers from a seed that a failing test names.
 pub(crate) struct Random {
-    seed: u64,
+    pub(crate) seed: u64,
     state: u64,
 }
 

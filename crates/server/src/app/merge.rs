@@ -1,9 +1,11 @@
 //! Makes a change set real, takes it back, or throws it away. Each is decided, written, done, and
 //! written again.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use belljar_base::{Clock, HasKind, Kind, Refusal, RunId};
+use belljar_branch::engine::files::RelativePath;
 use belljar_branch::engine::{Conflict, DeedKind, Steps};
 use belljar_branch::{BranchState, MergeError, MergeReport};
 use belljar_ledger::error::AppendError;
@@ -15,6 +17,7 @@ use belljar_policy::{Decision, decide_merge};
 use super::engines::Parts;
 use super::review::{Review, ReviewError, review};
 use super::run::decided;
+use crate::record::path_of;
 use crate::state::{Claim, RunName, State, StateError};
 
 /// What a merge may do beyond the ordinary, and what it needs to know.
@@ -106,7 +109,11 @@ pub fn merge(
     if review.state == BranchState::Sealed && review.changes.is_empty() {
         return Err(DeedError::Nothing(id, "merge"));
     }
-    let decision = decide_merge(&review.changes.merge_facts(options.allow_privileged));
+    let facts = review.changes.merge_facts(options.allow_privileged);
+    let decision = match twice(&review) {
+        Some(refusal) => Decision::Deny(refusal),
+        None => decide_merge(&facts),
+    };
     let digest = review.changes.digest();
     if let Decision::Hold(refusal) | Decision::Deny(refusal) = &decision {
         write(
@@ -158,6 +165,35 @@ pub fn discard(state: &State, clock: &dyn Clock, name: &RunName) -> Result<Done,
         review,
         report: MergeReport::default(),
     })
+}
+
+/// Refuses a database that a run changed as a file of its workspace, beside the branch of it: the
+/// one would overwrite what is merged into the other. Its log and its journal count as the file.
+fn twice(review: &Review) -> Option<Refusal> {
+    let workspace = path_of(review.record.workspace.as_ref()?);
+    let files = review.changes.files.as_ref()?;
+    for (name, source) in &review.record.databases {
+        let source = path_of(source);
+        let Ok(below) = source.strip_prefix(&workspace) else {
+            continue;
+        };
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let path = [below.as_os_str().as_bytes(), suffix.as_bytes()].concat();
+            let Some(path) = RelativePath::new(path).filter(|path| files.entry(path).is_some())
+            else {
+                continue;
+            };
+            return Some(Refusal::new(
+                "merge.database-as-file",
+                format!(
+                    "`{}` belongs to the database `{name}`, and was changed as a file beside its branch",
+                    path.visible()
+                ),
+                "run it again and use the database by its variable alone, or without --db",
+            ));
+        }
+    }
+    None
 }
 
 /// Claims the run, which tells the next command to look here should this one be killed, and
