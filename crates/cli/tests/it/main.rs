@@ -15,4 +15,8 @@ mod mistakes; // what is asked for wrongly
 #[cfg(test)]
 mod endings; // however a run ends, and many at once
 #[cfg(test)]
+mod random; // random files and rows, against a plain copy
+#[cfg(test)]
+mod attacks; // what changes between a run and its merge
+#[cfg(test)]
 mod incidents; // what really happened, replayed
