@@ -1,181 +1,36 @@
 //! Encloses a command, and keeps what it did: a change set to review, merge or discard.
 
+mod request; // what is asked for, what comes of it, what can go wrong
+mod inside; // what the command finds inside
+mod telling; // what the ledger and the caller are told
+
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use belljar_base::frame::End;
-use belljar_base::{
-    AgentName, Clock, DatabaseName, EXIT_FAILED, EXIT_LIMIT, HasKind, Kind, Refusal, RunId,
-    Timestamp, VariableName,
-};
+use belljar_base::{Clock, DatabaseName, HasKind, RunId, Timestamp};
+use belljar_branch::Workspace;
 use belljar_branch::engine::files::{ByteText, IdShift, SealRequest};
 use belljar_branch::engine::{files, sqlite};
-use belljar_branch::{Workspace, WorkspaceError};
-use belljar_ledger::error::AppendError;
 use belljar_ledger::event::{Effect, Ending, Method};
 use belljar_ledger::{Draft, Event, Receipt, Text};
 use belljar_policy::{Decision, Isolation, RunFacts, decide_run};
 use belljar_sandbox::backend::jail::Jail;
 use belljar_sandbox::{
-    Attendance, Backend, Branch, Cause, Command, Enclosed, Ended, Host, LimitHit, Limits, Spec,
-    StartError, Template, TemplateError, Writable, attend,
+    Attendance, Backend, Branch, Cause, Enclosed, Ended, Host, Spec, Template, Writable, attend,
 };
 
+pub use self::request::{RunError, RunReport, RunRequest};
+pub(crate) use self::telling::{decided, millis};
 use super::facts::Changes;
 use crate::record::{RunRecord, Status, VERSION};
 use crate::state::{Claim, State, StateError};
-
-/// Where databases are inside a sandbox.
-const DATABASES: &str = "/belljar/db";
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What is asked for.
-#[derive(Debug)]
-pub struct RunRequest {
-    /// Who acts.
-    pub agent: AgentName,
-    /// The isolation class, if one is demanded.
-    pub isolation: Option<Isolation>,
-    /// The program and its arguments.
-    pub command: Vec<OsString>,
-    /// The directory to branch.
-    pub workspace: Option<PathBuf>,
-    /// Where the command starts, if that is inside the workspace.
-    pub directory: Option<PathBuf>,
-    /// The databases to branch: SQLite files.
-    pub databases: BTreeMap<DatabaseName, PathBuf>,
-    /// Files and directories to show read-only.
-    pub reads: Vec<PathBuf>,
-    /// Variables to set.
-    pub environment: Vec<(VariableName, OsString)>,
-    /// What it may use.
-    pub limits: Limits,
-    /// Rows and columns of a terminal, if it gets one.
-    pub terminal: Option<(u16, u16)>,
-    /// The user's home directory: never a workspace.
-    pub home: Option<PathBuf>,
-}
-
-/// How a run went.
-#[derive(Debug)]
-pub struct RunReport {
-    /// The run.
-    pub id: RunId,
-    /// What `belljar run` exits with.
-    pub exit_code: u8,
-    /// The class that enclosed it.
-    pub isolation: Isolation,
-    /// From asking to clean-up, in milliseconds.
-    pub duration_ms: u64,
-    /// What it changed.
-    pub changes: Changes,
-    /// Limits that were reached.
-    pub limits_hit: Vec<LimitHit>,
-    /// How each database was branched.
-    pub methods: BTreeMap<DatabaseName, sqlite::Method>,
-    /// The first and the last of its records.
-    pub ledger: (u64, u64),
-    /// What a person should know, a sentence each.
-    pub notes: Vec<String>,
-    /// Bytes it wrote to its output and its error output.
-    pub written: [u64; 2],
-    /// What was kept of its output and error output, where that was asked for.
-    pub kept: [Vec<u8>; 2],
-}
-
-/// A run did not happen, or could not be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// Policy refuses it.
-    #[error("refused: {0}")]
-    Refused(Refusal),
-    /// There is no command.
-    #[error("there is no command to run; write it after `--`")]
-    NoCommand,
-    /// Something named cannot be used.
-    #[error("cannot use `{path}`: {reason}")]
-    Path {
-        /// What was named.
-        path: String,
-        /// Why not, with the remedy.
-        reason: String,
-    },
-    /// The workspace cannot be used.
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-    /// A database cannot be branched.
-    #[error("cannot branch the database `{name}`")]
-    Database {
-        /// Its name in the run.
-        name: DatabaseName,
-        /// Why.
-        source: sqlite::BranchError,
-    },
-    /// The state directory fails.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The ledger does not take a record, so nothing may happen.
-    #[error("cannot write to the ledger, so nothing may run")]
-    Ledger(#[from] AppendError),
-    /// The ledger does not take the record of what the run did.
-    #[error("cannot write to the ledger what the run did, so that its changes are discarded")]
-    Unrecorded(#[source] AppendError),
-    /// The template cannot be made.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// The sandbox cannot be started.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The command cannot be started.
-    #[error("cannot {step} `{program}` inside the sandbox")]
-    Command {
-        /// The program.
-        program: String,
-        /// The step that failed.
-        step: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The sandbox failed while it ran.
-    #[error("the sandbox failed")]
-    Sandbox(#[source] std::io::Error),
-    /// What the run did to its workspace cannot be kept.
-    #[error("cannot keep what the run changed in its workspace")]
-    Files(#[source] files::SealError),
-    /// What the run did to a database cannot be kept.
-    #[error("cannot keep what the run changed in `{name}`")]
-    Rows {
-        /// The database.
-        name: DatabaseName,
-        /// Why.
-        source: sqlite::SealError,
-    },
-}
-
-impl HasKind for RunError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Refused(_) => Kind::Denied,
-            Self::NoCommand | Self::Path { .. } => Kind::Invalid,
-            Self::Workspace(error) => error.kind(),
-            Self::Database { source, .. } => source.kind(),
-            Self::State(error) => error.kind(),
-            Self::Ledger(error) | Self::Unrecorded(error) => error.kind(),
-            Self::Template(error) => error.kind(),
-            Self::Start(error) => error.kind(),
-            Self::Command { .. } => Kind::NotFound,
-            Self::Sandbox(_) => Kind::Unavailable,
-            Self::Files(error) => error.kind(),
-            Self::Rows { source, .. } => source.kind(),
-        }
-    }
-}
+use inside::DATABASES;
+use telling::exit_code;
 
 /// Makes runs on this host.
 #[expect(missing_debug_implementations, reason = "a clock has nothing to show")]
@@ -423,33 +278,6 @@ impl Underway<'_> {
         })
     }
 
-    /// The records of a run that ended.
-    fn endings(&self, ended: &Ended, changes: &Changes, duration_ms: u64) -> Vec<Event> {
-        let mut events = vec![Event::CommandEnded {
-            id: 1,
-            end: ending(ended),
-            duration_ms: millis(ended.duration),
-            stdout_bytes: ended.written[0],
-            stderr_bytes: ended.written[1],
-        }];
-        events.extend(ended.hits.iter().map(|hit| Event::LimitHit {
-            limit: Text::from(hit.as_str()),
-            bound: bound(*hit, &self.request.limits),
-        }));
-        if !changes.is_empty() {
-            events.push(Event::ChangeSealed {
-                digest: changes.digest(),
-                files: changes.file_counts(),
-                databases: changes.row_counts(),
-            });
-        }
-        events.push(Event::RunEnded {
-            end: ending(ended),
-            duration_ms,
-        });
-        events
-    }
-
     /// Keeps of a failed run that it failed. What cannot be kept now is left to the next command,
     /// which finds the claim: the failure itself is what the caller must hear of.
     fn give_up(&mut self, error: &RunError, duration_ms: u64, claim: Claim) {
@@ -585,52 +413,6 @@ impl Underway<'_> {
         Ok(started?)
     }
 
-    fn command(&self) -> Command {
-        let template = &self.runner.template;
-        let home = template.home.as_os_str();
-        let set = |name: &str, value: &std::ffi::OsStr| (OsString::from(name), value.to_owned());
-        let mut environment = vec![
-            set("PATH", PATH.as_ref()),
-            set("HOME", home),
-            set("USER", template.user.as_ref()),
-            set("LOGNAME", template.user.as_ref()),
-            set("SHELL", "/bin/sh".as_ref()),
-            set("LANG", "C.UTF-8".as_ref()),
-            set("BELLJAR_RUN", self.id.to_string().as_ref()),
-        ];
-        for name in self.request.databases.keys() {
-            let path = format!("{DATABASES}/{name}/work.db");
-            environment.push(set(
-                &name.url_variable(),
-                format!("sqlite:///{path}").as_ref(),
-            ));
-            environment.push(set(&name.path_variable(), path.as_ref()));
-        }
-        for (name, value) in &self.request.environment {
-            environment.retain(|(known, _)| known != name.as_str());
-            environment.push(set(name.as_str(), value));
-        }
-        Command {
-            arguments: self.request.command.clone(),
-            environment,
-            directory: self.directory(),
-            terminal: self.request.terminal,
-        }
-    }
-
-    /// Where the command starts: where the caller is, if that is in the workspace; else the
-    /// workspace; else the home directory inside.
-    fn directory(&self) -> PathBuf {
-        let Some(workspace) = &self.workspace else {
-            return self.runner.template.home.clone();
-        };
-        let asked = self.request.directory.as_ref();
-        let inside = asked.filter(|directory| directory.starts_with(workspace.path()));
-        inside
-            .cloned()
-            .unwrap_or_else(|| workspace.path().to_path_buf())
-    }
-
     fn seal(&self, sandbox: &dyn Enclosed) -> Result<Changes, RunError> {
         let folder = self.runner.state.run_folder(self.id);
         let mut changes = Changes::default();
@@ -658,42 +440,6 @@ impl Underway<'_> {
             changes.databases.insert(name.clone(), sealed);
         }
         Ok(changes)
-    }
-
-    fn asked(&self) -> Event {
-        let limits = &self.request.limits;
-        let mut bounds = BTreeMap::from([
-            ("disk_bytes".to_owned(), limits.disk_bytes),
-            ("inodes".to_owned(), limits.inodes),
-            ("memory_bytes".to_owned(), limits.memory_bytes),
-            ("open_files".to_owned(), limits.open_files),
-            ("output_bytes".to_owned(), limits.output_bytes),
-            ("pids".to_owned(), limits.pids),
-            ("wall_ms".to_owned(), millis(limits.wall)),
-        ]);
-        bounds.extend(limits.cpu_millis.map(|cpu| ("cpu_millis".to_owned(), cpu)));
-        let asked = self.request.isolation.map_or("any", Isolation::as_str);
-        let text = |path: &ByteText| Text::from(path.0.clone());
-        Event::RunAsked {
-            command: self.command_text(),
-            isolation: Text::from(asked),
-            workspace: self.record.workspace.as_ref().map(text),
-            databases: self
-                .record
-                .databases
-                .iter()
-                .map(|(n, p)| (n.clone(), text(p)))
-                .collect(),
-            limits: bounds,
-        }
-    }
-
-    fn command_text(&self) -> Vec<Text> {
-        self.request
-            .command
-            .iter()
-            .map(|part| Text::from(part.as_os_str()))
-            .collect()
     }
 
     fn draft(&self, event: Event) -> Draft {
@@ -748,69 +494,5 @@ fn discard_branches(folder: &Path) -> std::io::Result<()> {
 }
 
 fn bytes(path: &Path) -> ByteText {
-    ByteText(path.as_os_str().to_owned().into_vec())
-}
-
-pub(crate) fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A decision, as the ledger has it.
-pub(crate) fn decided(subject: &str, effect: Effect, decision: &Decision) -> Event {
-    let (rule, reason, remedy) = match decision {
-        Decision::Allow { rule, reason } => (rule, reason, None),
-        Decision::Hold(refusal) | Decision::Deny(refusal) => (
-            &refusal.rule,
-            &refusal.reason,
-            Some(Text::from(refusal.remedy.as_str())),
-        ),
-    };
-    let text = |text: &str| Text::from(text);
-    Event::Decision {
-        subject: text(subject),
-        effect,
-        rule: text(rule),
-        reason: text(reason),
-        remedy,
-    }
-}
-
-/// The command's own code; 124 when a limit ended it; 128 and the signal otherwise.
-fn exit_code(ended: &Ended) -> u8 {
-    let of_signal = |signal: i32| u8::try_from(128 + signal.clamp(0, 127)).unwrap_or(EXIT_FAILED);
-    match ended.cause {
-        Cause::TimeOver => EXIT_LIMIT,
-        Cause::Exited(End::Signal(9)) if ended.hits.contains(&LimitHit::Memory) => EXIT_LIMIT,
-        Cause::Exited(End::Code(code)) => code,
-        Cause::Exited(End::Signal(signal)) => of_signal(signal),
-        Cause::Cancelled => of_signal(2),
-        Cause::Lost if ended.hits.contains(&LimitHit::Memory) => EXIT_LIMIT,
-        Cause::NotStarted | Cause::Lost => EXIT_FAILED,
-    }
-}
-
-fn ending(ended: &Ended) -> Ending {
-    let limit = |hit: LimitHit| Ending::Limit(Text::from(hit.as_str()));
-    match ended.cause {
-        Cause::TimeOver => limit(LimitHit::Time),
-        Cause::Lost if ended.hits.contains(&LimitHit::Memory) => limit(LimitHit::Memory),
-        Cause::Exited(End::Signal(9)) if ended.hits.contains(&LimitHit::Memory) => {
-            limit(LimitHit::Memory)
-        }
-        Cause::Exited(end) => end.into(),
-        Cause::Cancelled => Ending::Stopped,
-        Cause::NotStarted | Cause::Lost => Ending::Failed(Text::from("the sandbox died")),
-    }
-}
-
-fn bound(hit: LimitHit, limits: &Limits) -> Option<u64> {
-    match hit {
-        LimitHit::Cpu => limits.cpu_millis,
-        LimitHit::Memory => Some(limits.memory_bytes),
-        LimitHit::Pids => Some(limits.pids),
-        LimitHit::Time => Some(millis(limits.wall)),
-        LimitHit::Disk => Some(limits.disk_bytes),
-        LimitHit::Inodes => Some(limits.inodes),
-        LimitHit::Output => Some(limits.output_bytes),
-    }
+    ByteText(path.as_os_str().as_bytes().to_vec())
 }
