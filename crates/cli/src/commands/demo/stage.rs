@@ -140,6 +140,15 @@ impl<'a> Stage<'a> {
         act
     }
 
+    /// Shows this program inside, where the template does not do so already.
+    fn reads(&self, wanted: bool) -> Vec<PathBuf> {
+        let shown = ["/usr", "/bin", "/sbin"]
+            .iter()
+            .any(|path| self.program.starts_with(path));
+        let missing = wanted && !shown;
+        missing.then(|| self.program.clone()).into_iter().collect()
+    }
+
     /// Makes a run by the path that every run takes.
     pub(super) fn run(&self, act: Act) -> Result<RunReport, Failure> {
         let canary = variable("CANARY", self.canary.path.clone().into_os_string())?;
@@ -157,11 +166,7 @@ impl<'a> Stage<'a> {
             workspace: act.workspace,
             directory: None,
             databases: act.databases,
-            reads: if act.reads_program {
-                vec![self.program.clone()]
-            } else {
-                Vec::new()
-            },
+            reads: self.reads(act.reads_program),
             environment: act.environment.into_iter().chain([canary]).collect(),
             limits,
             terminal: None,
