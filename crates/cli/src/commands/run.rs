@@ -62,7 +62,7 @@ fn request(ask: &RunAsk, settings: &Settings, host: &Host) -> Result<RunRequest,
             )));
         }
     }
-    let environment: Result<Vec<_>, _> = ask.environment.iter().map(|one| variable(one)).collect();
+    let environment: Result<Vec<_>, _> = ask.environment.iter().map(variable).collect();
     Ok(RunRequest {
         agent: ask.agent.clone(),
         isolation: ask.isolation,

@@ -171,6 +171,7 @@ fn cpu_is_limited_where_it_can_be() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn many_runs_at_once() {
     let place = Place::new();
     place.write("shared", "old\n");

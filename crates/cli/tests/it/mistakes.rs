@@ -49,6 +49,7 @@ fn check<S: AsRef<OsStr>>(place: &Place, arguments: &[S], expected: &Expect) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of texts")]
 fn commands_and_flags() {
     let place = stage();
     let check = |arguments: &[&str], expected: Expect| check(&place, arguments, &expected);
@@ -213,6 +214,7 @@ fn limits() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of texts")]
 fn workspaces() {
     let place = stage();
     fs::create_dir_all(place.path("home/project")).unwrap();
@@ -338,6 +340,7 @@ fn a_workspace_around_the_state() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of texts")]
 fn databases() {
     let place = stage();
     fs::write(
@@ -522,6 +525,7 @@ fn a_run_name_of_nonsense_bytes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of texts")]
 fn deeds_at_the_wrong_time() {
     let place = stage();
     let check = |arguments: &[&str], expected: Expect| {
