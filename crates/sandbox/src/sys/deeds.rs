@@ -182,10 +182,14 @@ fn folder(path: &CStr, mode: u32) -> Result<(), i32> {
 }
 
 fn file(path: &CStr) -> Result<(), i32> {
-    let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_CLOEXEC;
     // SAFETY: the path is a C string.
     let raw = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
-    checked(i64::from(raw))?;
+    match checked(i64::from(raw)) {
+        // What is there already, perhaps somebody else's, can be mounted over as it is.
+        Err(libc::EEXIST) => return Ok(()),
+        other => other?,
+    };
     // SAFETY: the descriptor was just opened and is used nowhere else.
     unsafe { libc::close(raw) };
     Ok(())

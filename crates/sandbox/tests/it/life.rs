@@ -35,6 +35,16 @@ fn many_start_at_once() {
     drop(shared);
 }
 
+/// What the template already shows can be asked for by name as well, by any user.
+#[test]
+fn a_path_below_the_template_is_shown_again() {
+    let script = "touch /usr/local/lib/new /usr/lib/new && test -x /usr/bin/env && echo both";
+    jar()
+        .read(Path::new("/usr/bin/env"))
+        .sh(script)
+        .says("both");
+}
+
 /// Why a start fails, and that the host is as before.
 #[track_caller]
 fn refused(jar: &crate::support::Jar, wanted: &str) {
