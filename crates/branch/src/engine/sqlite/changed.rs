@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use fiemap::{Fiemap, FiemapExtent, FiemapExtentFlags, FiemapFlags};
 
 use super::btree::PageSet;
+use super::diff::DiffError;
 use super::image::{Image, ImageError};
 
 /// Bytes compared at a time.
@@ -19,7 +20,7 @@ const PREFETCH_PAGES: usize = 2048;
 type Range = std::ops::Range<u64>;
 
 /// The pages, present in both, whose bytes differ.
-pub(crate) fn pages(base: &Image, work: &Image) -> Result<(PageSet, Vec<u32>), ImageError> {
+pub(crate) fn pages(base: &Image, work: &Image) -> Result<(PageSet, Vec<u32>), DiffError> {
     let (Some(before), Some(after)) = (base.header(), work.header()) else {
         return Ok((PageSet::new(0), Vec::new()));
     };
@@ -49,8 +50,8 @@ pub(crate) fn pages(base: &Image, work: &Image) -> Result<(PageSet, Vec<u32>), I
         base.prefetch(pages);
         work.prefetch(pages);
         for page in pages {
-            base.page(*page, &mut old)?;
-            work.page(*page, &mut new)?;
+            base.page(*page, &mut old).map_err(DiffError::Base)?;
+            work.page(*page, &mut new).map_err(DiffError::Work)?;
             if old != new {
                 changed.insert(*page);
                 different.push(*page);
@@ -61,8 +62,10 @@ pub(crate) fn pages(base: &Image, work: &Image) -> Result<(PageSet, Vec<u32>), I
 }
 
 /// Stretches below `end` in which the two files may differ.
-fn differing(base: &File, work: &File, end: u64) -> Result<Vec<Range>, ImageError> {
-    let same_device = base.metadata()?.dev() == work.metadata()?.dev();
+fn differing(base: &File, work: &File, end: u64) -> Result<Vec<Range>, DiffError> {
+    let device = |file: &File| Ok(file.metadata()?.dev());
+    let old = device(base).map_err(DiffError::Base)?;
+    let same_device = old == device(work).map_err(DiffError::Work)?;
     if same_device && let Some(ranges) = unshared(base, work, end) {
         let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         // When little is shared the byte comparison, on both cores, is faster than page by page.
@@ -149,7 +152,7 @@ fn mapped(file: &File) -> Option<Vec<Mapped>> {
 }
 
 /// Compares the bytes, each thread its share.
-fn compare(base: &File, work: &File, end: u64) -> Result<Vec<Range>, ImageError> {
+fn compare(base: &File, work: &File, end: u64) -> Result<Vec<Range>, DiffError> {
     let share = end.div_ceil(THREADS).next_multiple_of(BLOCK_BYTES as u64);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
@@ -168,7 +171,7 @@ fn compare(base: &File, work: &File, end: u64) -> Result<Vec<Range>, ImageError>
     })
 }
 
-fn compare_range(base: &File, work: &File, range: Range) -> Result<Vec<Range>, ImageError> {
+fn compare_range(base: &File, work: &File, range: Range) -> Result<Vec<Range>, DiffError> {
     // 512 bytes is the smallest page there is.
     const STEP: usize = 512;
     let (mut old, mut new) = (vec![0_u8; BLOCK_BYTES], vec![0_u8; BLOCK_BYTES]);
@@ -180,7 +183,8 @@ fn compare_range(base: &File, work: &File, range: Range) -> Result<Vec<Range>, I
             .min(BLOCK_BYTES);
         let (old, new) = (old.get_mut(..want), new.get_mut(..want));
         let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-        let filled = fill(base, old, at)?.min(fill(work, new, at)?);
+        let filled = fill(base, old, at).map_err(DiffError::Base)?;
+        let filled = filled.min(fill(work, new, at).map_err(DiffError::Work)?);
         if old.get(..filled) != new.get(..filled) {
             let steps = old.chunks(STEP).zip(new.chunks(STEP));
             for ((old, new), step) in steps.zip((at..).step_by(STEP)) {

@@ -112,7 +112,7 @@ pub(crate) fn diff(base: &Image, work: &Image, writer: &mut Writer) -> Result<()
     let same_size = base.header().map(|header| header.page_size)
         == work.header().map(|header| header.page_size);
     let (changed, different) = if same_size {
-        changed::pages(base, work).map_err(old.at())?
+        changed::pages(base, work)?
     } else {
         (PageSet::new(0), Vec::new())
     };

@@ -110,6 +110,28 @@ fn damaged_or_with_companions_of_its_own() {
     );
 }
 
+/// A journal may promise pages that the database does not have; that is the run's doing, and must not
+/// be taken for damage to the frozen copy, which would leave the run without a change set.
+#[test]
+fn shorter_than_its_journal_says() {
+    let cut = |path: &Path| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        let bytes = file.metadata().unwrap().len();
+        file.set_len(bytes - 512).unwrap();
+        let mut journal = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7".to_vec();
+        let pages = u32::try_from(bytes / 512).unwrap();
+        for word in [0, 0, pages, 512, 512] {
+            journal.extend_from_slice(&u32::to_be_bytes(word));
+        }
+        journal.resize(512, 0);
+        fs::write(path.with_extension("db-journal"), journal).unwrap();
+    };
+    check(
+        cut,
+        expect!["it could not be read: failed to fill whole buffer"],
+    );
+}
+
 #[test]
 fn definitions_that_are_not_what_they_seem() {
     for (sql, expected) in [
