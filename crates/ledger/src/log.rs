@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use belljar_base::bounds::SEGMENT_EXTEND_BYTES;
 
-pub(crate) use recover::has_later_frame;
+pub(crate) use recover::{first_of_frame, has_later_frame};
 
 use crate::error::{Fault, Place, Torn};
 use crate::frame::{self, HEAD_BYTES};

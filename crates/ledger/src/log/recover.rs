@@ -106,17 +106,17 @@ impl Log {
 pub(crate) fn has_later_frame(bytes: &[u8], seq: u64) -> bool {
     let starts = memchr::memmem::find_iter(bytes, &frame::MAGIC);
     for at in starts.filter(|at| *at > 0) {
-        let Some((head, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk) else {
-            continue;
-        };
-        if let Some(head) = frame::Head::parse(head)
-            && let Ok(length) = usize::try_from(head.payload)
-            && let Some(payload) = rest.get(..length)
-            && head.first > seq
-            && frame::check(&head, payload).is_ok()
-        {
+        if first_of_frame(bytes.get(at..).unwrap_or_default()).is_some_and(|first| first > seq) {
             return true;
         }
     }
     false
+}
+
+/// The place of the first record of the frame that these bytes begin with, if they hold one.
+pub(crate) fn first_of_frame(bytes: &[u8]) -> Option<u64> {
+    let (head, rest) = bytes.split_first_chunk()?;
+    let head = frame::Head::parse(head)?;
+    let payload = rest.get(..usize::try_from(head.payload).ok()?)?;
+    frame::check(&head, payload).is_ok().then_some(head.first)
 }

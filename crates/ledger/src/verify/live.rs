@@ -10,7 +10,7 @@ use super::{Anchor, Context, Finding, VerifyError, What, check_chain, unreadable
 use crate::error::Place;
 use crate::frame::{self, HEAD_BYTES, HEAD_LENGTH};
 use crate::hint;
-use crate::log::{CHECKPOINT, has_later_frame};
+use crate::log::{CHECKPOINT, first_of_frame, has_later_frame};
 use crate::merkle::Frontier;
 use crate::segment::{self, FIRST_FRAME, Header, Position};
 
@@ -241,7 +241,7 @@ impl Scanner<'_> {
             let Some(finding) = broken else {
                 continue;
             };
-            if is_last && place.seq >= signed && !self.more_follows(&place)? {
+            if is_last && place.seq >= signed && !self.is_written(&place)? {
                 return Ok((true, Some(place)));
             }
             self.findings.push(finding);
@@ -328,12 +328,14 @@ impl Scanner<'_> {
         Ok(frame::is_zero(&rest))
     }
 
-    /// Whether a frame that holds, of later records, is behind the broken one.
-    fn more_follows(&mut self, place: &Place) -> io::Result<bool> {
+    /// Whether a frame that holds in itself is in this place, or one of later records behind it:
+    /// an interrupted write leaves neither, and the next opening cuts neither off.
+    fn is_written(&mut self, place: &Place) -> io::Result<bool> {
         let mut rest = Vec::new();
         self.file.seek(SeekFrom::Start(place.offset))?;
         self.file.read_to_end(&mut rest)?;
-        Ok(has_later_frame(&rest, place.seq))
+        let is_here = first_of_frame(&rest) == Some(place.seq);
+        Ok(is_here || has_later_frame(&rest, place.seq))
     }
 }
 

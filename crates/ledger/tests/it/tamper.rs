@@ -9,6 +9,8 @@ use belljar_ledger::merkle::Hash;
 use belljar_ledger::note::Verifier;
 use belljar_ledger::verify::{Finding, Held, Report, What, verify};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::support::{Place, draft, fill};
 
 const RECORDS: u64 = 40;
@@ -278,6 +280,38 @@ fn a_damaged_ledger_is_not_opened_when_its_end_is_concerned() {
     }
     fs::write(file, whole).unwrap();
     assert_eq!(open().unwrap().size().unwrap(), RECORDS);
+}
+
+/// A commit whose every check holds is no torn write, even where its record is none: the next opening
+/// would not cut it off, so it must not be excused as one.
+#[test]
+fn a_whole_commit_of_no_record_is_found() {
+    let place = Place::new();
+    fill(&place.open(), 1);
+    let file = place.dir().join("00000000.segment");
+    let mut bytes = fs::read(&file).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let record = b"{}";
+    let leaf = Hash::leaf(record);
+    let mut frame = b"\xffBJC".to_vec();
+    for word in [8, u32::try_from(end - 4096).unwrap(), 1, 1, 0] {
+        frame.extend_from_slice(&word.to_le_bytes());
+    }
+    let hashed = [&[2], frame.as_slice(), &[0; 8], leaf.as_bytes()].concat();
+    frame.extend_from_slice(&Sha256::digest(hashed)[..8]);
+    frame.extend_from_slice(&[0, 2]);
+    frame.extend_from_slice(&leaf.as_bytes()[..4]);
+    frame.extend_from_slice(record);
+    bytes[end..end + frame.len()].copy_from_slice(&frame);
+    fs::write(&file, bytes).unwrap();
+    let report = verify(&place.dir(), &Held::default()).unwrap();
+    let whats: Vec<_> = report
+        .findings
+        .iter()
+        .map(|found| (found.what, found.seq))
+        .collect();
+    assert_eq!(whats, [(What::Altered, Some(1))]);
+    assert_eq!(report.unfinished, None);
 }
 
 #[test]
