@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::change::{Change, FileChanges, FileEntry};
 use super::diff::{DiffBody, FileDiff, Hunk, Side};
-use super::text::RelativePath;
+use super::text::{RelativePath, visible};
 use super::tree::NodeKind;
 
 /// A line of text and what it is, so that a terminal can colour it.
@@ -174,7 +174,9 @@ impl FileChanges {
             }
         }
         for skipped in self.skipped() {
-            let text = format!("! {} is left out: {}", skipped.path, skipped.reason);
+            let (path, reason) = (&skipped.path, &skipped.reason);
+            let (path, reason) = (visible(path.as_bytes()), visible(reason.as_bytes()));
+            let text = format!("! {path} is left out: {reason}");
             lines.push(styled(LineStyle::Warning, text));
         }
         lines

@@ -80,7 +80,9 @@ impl TableChanges {
     /// Row changes of all kinds.
     #[must_use]
     pub const fn rows(&self) -> u64 {
-        self.inserted + self.updated + self.deleted
+        self.inserted
+            .saturating_add(self.updated)
+            .saturating_add(self.deleted)
     }
 }
 
@@ -431,6 +433,11 @@ impl ChangeSet {
     pub fn rows(&self, table: &TableChanges) -> Result<Rows, LoadError> {
         let mut input = BufReader::with_capacity(1 << 18, self.rows.try_clone()?);
         input.seek(SeekFrom::Start(table.offset))?;
+        // No row is longer than the file, whatever the head says.
+        let rest = self.rows.metadata()?.len().saturating_sub(table.offset);
+        if table.bytes > rest {
+            return Err(LoadError::Damaged("its rows are not all there".into()));
+        }
         Ok(Rows {
             input: input.take(table.bytes),
             columns: table.columns.len(),

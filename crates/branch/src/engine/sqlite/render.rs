@@ -95,9 +95,9 @@ impl DatabaseChanges {
     pub fn totals(&self) -> (u64, u64, u64) {
         self.tables.iter().fold((0, 0, 0), |sum, table| {
             (
-                sum.0 + table.inserted,
-                sum.1 + table.updated,
-                sum.2 + table.deleted,
+                sum.0.saturating_add(table.inserted),
+                sum.1.saturating_add(table.updated),
+                sum.2.saturating_add(table.deleted),
             )
         })
     }
