@@ -2,3 +2,5 @@
 
 mod files; // workspaces
 mod sqlite; // databases
+#[cfg(test)]
+mod seeds; // what the fuzz targets begin with

@@ -16,3 +16,5 @@ mod child; // writers in processes of their own
 mod crowd; // many writers at once
 #[cfg(test)]
 mod verifier; // the stand-alone program
+#[cfg(test)]
+mod seeds; // what the fuzz targets begin with
