@@ -70,14 +70,30 @@ impl Jailed {
         drop(prepared);
         meanwhile();
         self.await_done(steps)?;
-        match self.next(Duration::from_millis(READY_MILLIS_MAX)) {
+        self.ready(steps)
+    }
+
+    /// Waits for the guest's word that the sandbox is closed.
+    fn ready(&mut self, steps: &[Step]) -> Result<(), StartError> {
+        let step = |source| StartError::Step {
+            step: "hear from the guest",
+            source,
+        };
+        let told = self.next(Duration::from_millis(READY_MILLIS_MAX));
+        // A guest that could not be executed says so in the words of a plan.
+        if word(self.bytes.get(..4)) == sys::EXECUTION {
+            let errno = word(self.bytes.get(4..8)).cast_signed();
+            let source = io::Error::from_raw_os_error(errno);
+            return Err(refusal::of_step(sys::EXECUTION, source, steps));
+        }
+        match told {
             Ok(Some(Tell::Ready {
                 version: VERSION,
                 open,
             })) if open.is_empty() => Ok(()),
             Ok(Some(Tell::Ready { open, .. })) => Err(StartError::Open { open }),
-            Ok(_) => Err(step("hear from the guest")(io::ErrorKind::TimedOut.into())),
-            Err(source) => Err(step("hear from the guest")(source)),
+            Ok(_) => Err(step(io::ErrorKind::TimedOut.into())),
+            Err(source) => Err(step(source)),
         }
     }
 
@@ -140,10 +156,6 @@ impl Jailed {
                 });
             }
         }
-        let word = |bytes: Option<&[u8]>| -> u32 {
-            let four = bytes.and_then(|bytes| bytes.first_chunk::<4>());
-            four.map_or(0, |four| u32::from_le_bytes(*four))
-        };
         let (number, errno) = (word(self.bytes.get(..4)), word(self.bytes.get(4..8)));
         self.bytes.drain(..8);
         if number != sys::DONE {
@@ -185,6 +197,12 @@ fn bounded(execute: &Execute) -> io::Result<()> {
         "arguments and environment have {bytes} bytes, at most {COMMAND_BYTES_MAX} can be passed"
     );
     Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, text))
+}
+
+/// A number as the child sends it.
+fn word(bytes: Option<&[u8]>) -> u32 {
+    let four = bytes.and_then(|bytes| bytes.first_chunk::<4>());
+    four.map_or(0, |four| u32::from_le_bytes(*four))
 }
 
 impl Enclosed for Jailed {

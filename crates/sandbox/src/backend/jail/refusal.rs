@@ -111,6 +111,15 @@ pub(super) fn of_step(number: u32, source: io::Error, steps: &[Step]) -> StartEr
         (sys::ENTRANCE, "enter the control groups"),
         (sys::EXECUTION, "execute the guest"),
     ];
+    if number == sys::EXECUTION && source.raw_os_error() == Some(libc::EACCES) {
+        let refusal = Refusal::new(
+            "host.guest",
+            "the file system of the state directory lets nothing be executed (noexec)",
+            "set BELLJAR_STATE to a directory on another file system",
+        );
+        let wall = "guest";
+        return StartError::Wall { wall, refusal };
+    }
     if let Some((_, step)) = own.into_iter().find(|(own, _)| *own == number) {
         return StartError::Step { step, source };
     }
