@@ -107,21 +107,11 @@ pub(super) fn by_limits(error: StartError, hits: &[LimitHit]) -> StartError {
 
 /// A step of the child's plan failed.
 pub(super) fn of_step(number: u32, source: io::Error, steps: &[Step]) -> StartError {
-    let own = [
-        (sys::ENTRANCE, "enter the control groups"),
-        (sys::EXECUTION, "execute the guest"),
-    ];
-    if number == sys::EXECUTION && source.raw_os_error() == Some(libc::EACCES) {
-        let refusal = Refusal::new(
-            "host.guest",
-            "the file system of the state directory lets nothing be executed (noexec)",
-            "set BELLJAR_STATE to a directory on another file system",
-        );
-        let wall = "guest";
-        return StartError::Wall { wall, refusal };
-    }
-    if let Some((_, step)) = own.into_iter().find(|(own, _)| *own == number) {
-        return StartError::Step { step, source };
+    let step = |step| move |source| StartError::Step { step, source };
+    match number {
+        sys::ENTRANCE => return step("enter the control groups")(source),
+        sys::EXECUTION => return of_execution(source),
+        _ => {}
     }
     let step = usize::try_from(number)
         .ok()
@@ -147,7 +137,12 @@ pub(super) fn of_step(number: u32, source: io::Error, steps: &[Step]) -> StartEr
             reason,
         };
     }
-    let (reason, remedy) = match (step.wall, source.raw_os_error()) {
+    of_wall(step.wall, &source)
+}
+
+/// A wall that this host does not hold.
+fn of_wall(wall: &'static str, source: &io::Error) -> StartError {
+    let (reason, remedy) = match (wall, source.raw_os_error()) {
         ("proc", Some(libc::EPERM)) => (
             "a fresh /proc is refused because parts of the present one are covered".to_owned(),
             "inside a container, start it with an uncovered /proc (for example \
@@ -170,13 +165,21 @@ pub(super) fn of_step(number: u32, source: io::Error, steps: &[Step]) -> StartEr
             "run `belljar doctor` for what this host can enforce",
         ),
     };
-    let refusal = Refusal::new(
-        format!("host.{}", step.wall.replace(' ', "-")),
-        reason,
-        remedy,
-    );
-    StartError::Wall {
-        wall: step.wall,
-        refusal,
+    let refusal = Refusal::new(format!("host.{}", wall.replace(' ', "-")), reason, remedy);
+    StartError::Wall { wall, refusal }
+}
+
+/// The guest's program lies in the state directory.
+fn of_execution(source: io::Error) -> StartError {
+    if source.raw_os_error() != Some(libc::EACCES) {
+        let step = "execute the guest";
+        return StartError::Step { step, source };
     }
+    let refusal = Refusal::new(
+        "host.guest",
+        "the file system of the state directory lets nothing be executed (noexec)",
+        "set BELLJAR_STATE to a directory on another file system",
+    );
+    let wall = "guest";
+    StartError::Wall { wall, refusal }
 }
