@@ -321,11 +321,9 @@ fn nothing_runs_when_the_ledger_cannot_be_written() {
     let merged = place.call(["merge", &run]);
     modes(0o700, 0o600);
     if !is_root() {
-        assert_eq!(
-            (answer.code, merged.code),
-            (Some(125), Some(125)),
-            "{answer:?} {merged:?}"
-        );
+        for answer in [&answer, &merged] {
+            assert!(matches!(answer.code, Some(125 | 126)), "{answer:?}");
+        }
         assert_eq!(place.outside(), before);
     }
     place.is_clean();

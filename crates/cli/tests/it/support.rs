@@ -184,8 +184,12 @@ impl Place {
         assert_eq!(verified.code, Some(0), "{verified:?}");
         let live = names(&self.path("state/live"));
         assert!(live.is_empty(), "still live: {live:?}");
+        let all = groups("");
         for run in names(&self.path("state/runs")) {
-            assert_eq!(groups(&run), Vec::<PathBuf>::new(), "groups of {run}");
+            let left = all
+                .iter()
+                .find(|group| group.ends_with(format!("belljar-{run}")));
+            assert_eq!(left, None, "groups of {run}");
         }
     }
 }
@@ -200,7 +204,7 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Control groups of a run.
+/// Control groups of a run, or of all runs if it is empty.
 pub(crate) fn groups(run: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let roots = mounts
@@ -220,7 +224,7 @@ fn find(folder: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if entry.file_name() == OsStr::new(name) {
+            if entry.file_name().to_string_lossy().starts_with(name) {
                 found.push(entry.path());
             }
             find(&entry.path(), name, depth - 1, found);
