@@ -17,6 +17,7 @@ use belljar_base::bounds::SHOWN_PATHS_MAX;
 
 use super::{Backend, Enclosed, StartError};
 use crate::host::Host;
+use crate::life::LimitHit;
 use crate::spec::Spec;
 use crate::sys;
 use crate::template::Template;
@@ -75,12 +76,19 @@ impl Backend for Jail {
         drop(entrances);
         let mut jail = enclosed::Jailed::new(born, ours, group, shift_of(&self.host, spec.id));
         if let Err(error) = jail.complete(&self.host, &trees, &steps, meanwhile) {
-            let hits = jail.end().unwrap_or_default();
+            let mut hits = jail.end().unwrap_or_default();
+            // Without control groups nobody counts: the guest finds no room for its own stack.
+            let counted = self.host.groups.version().is_some();
+            let little = spec.limits.memory_bytes < GUEST_BYTES_MIN;
+            hits.extend((little && !counted).then_some(LimitHit::Memory));
             return Err(refusal::by_limits(error, &hits));
         }
         Ok(Box::new(jail))
     }
 }
+
+/// Address space below which the guest may not even start, where each process is held by itself.
+const GUEST_BYTES_MIN: u64 = 32 << 20;
 
 /// Refuses more paths than a plan has room for.
 fn bounded(spec: &Spec) -> Result<(), StartError> {

@@ -102,7 +102,15 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let found = search(run, &marker);
+        // The kernel wakes us a moment before the new program's arguments can be read.
+        let mut found = search(run, &marker);
+        for _attempt in 0..500 {
+            if !found.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            found = search(run, &marker);
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, [format!("process /proc/{}", child.id())]);
