@@ -18,7 +18,13 @@ impl Place {
     /// Builds the shipped program as a user does and makes the directory.
     pub(super) fn new() -> Result<Self, Failure> {
         let metadata = Metadata::load()?;
-        let arguments = ["build", "--release", "--package=belljar", "--bins"];
+        let arguments = [
+            "build",
+            "--release",
+            "--package=belljar",
+            "--bins",
+            "--target-dir=target",
+        ];
         start(&mut program("cargo", &arguments))?;
         let target = root().join("target");
         let directory = tempfile::Builder::new()
@@ -60,6 +66,8 @@ impl Place {
             package,
             "--example",
             name,
+            // Where we look for it, whatever the caller's cargo is told.
+            "--target-dir=target",
         ];
         start(&mut program("cargo", &arguments))?;
         let copy = self.path().join(format!("{package}-{name}"));
