@@ -184,8 +184,12 @@ fn lock(path: &Path) -> Result<Connection, BranchError> {
     };
     let open = |flags: OpenFlags| {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::from_millis(BUSY_MILLIS_MAX))?;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        // A busy writer leaves short gaps; SQLite's own waiting grows to steps that miss them.
+        connection.busy_handler(Some(|tried: i32| {
+            std::thread::sleep(Duration::from_millis(1));
+            u64::from(tried.unsigned_abs()) < BUSY_MILLIS_MAX
+        }))?;
         // Our last close must not be the one that rewrites the source.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(connection)

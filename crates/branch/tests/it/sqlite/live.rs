@@ -5,7 +5,9 @@
 )]
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use belljar_base::{HasKind, Kind};
 use belljar_branch::engine::sqlite;
@@ -13,48 +15,79 @@ use rusqlite::Connection;
 
 use super::support::{Case, chain, content};
 
-/// A writer moves money between two rows; every branch must see the sum whole.
+/// Moves money between two rows until it is ended; says so after its first transaction. A process
+/// of its own, as writers are: locks on files belong to processes.
+const WRITER: &str = "
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)
+db.execute('PRAGMA wal_autocheckpoint = 20')
+db.execute('PRAGMA synchronous = OFF')
+count = 0
+while True:
+    db.execute('BEGIN IMMEDIATE')
+    db.execute('UPDATE t SET a = a - 1, pad = randomblob(900) WHERE id = ?', (count % 300 + 1,))
+    db.execute('UPDATE t SET a = a + 1 WHERE id = ?', (count * 7 % 300 + 1,))
+    db.execute('COMMIT')
+    if count == 0:
+        print('writing', flush=True)
+    count += 1
+    time.sleep(0.0005)
+";
+
+/// The writer, ended whatever becomes of the test.
+struct Writer(Child);
+
+impl Writer {
+    fn start(source: &Path) -> Self {
+        let mut child = Command::new("python3")
+            .args(["-c", WRITER])
+            .arg(source)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut word = [0; 8];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut word)
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// While somebody else writes, every branch must see the sum whole.
 fn branches_under_a_writer(mode: &str) {
     let case = Case::unbranched(&format!(
         "PRAGMA journal_mode = {mode}; CREATE TABLE t (id INTEGER PRIMARY KEY, a INT, pad BLOB);
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
          INSERT INTO t SELECT i, 10, randomblob(900) FROM n"
     ));
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let connection = Connection::open(case.source()).unwrap();
-            connection.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
-            connection.execute_batch("PRAGMA wal_autocheckpoint = 20; PRAGMA synchronous = OFF").unwrap();
-            let mut count = 0_u32;
-            while !stop.load(Ordering::Relaxed) {
-                connection.execute_batch(&format!(
-                    "BEGIN IMMEDIATE; UPDATE t SET a = a - 1, pad = randomblob(900) WHERE id = {};
-                     UPDATE t SET a = a + 1 WHERE id = {}; COMMIT", count % 300 + 1, (count * 7) % 300 + 1
-                )).unwrap();
-                count += 1;
-                std::thread::yield_now();
-            }
-            count
-        });
-        for index in 0..20 {
-            let into = case.run().join(format!("branch {index}"));
-            let branched = sqlite::branch(&case.source(), &into).unwrap();
-            let connection = Connection::open(&branched.database).unwrap();
-            let (sum, check): (i64, String) = connection
-                .query_row(
-                    "SELECT sum(a), (SELECT * FROM pragma_integrity_check) FROM t",
-                    (),
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
-                .unwrap();
-            assert_eq!((sum, check.as_str()), (3000, "ok"), "{mode}");
-            drop(connection);
-            assert!(sqlite::seal(&into).unwrap().tables.is_empty());
-        }
-        stop.store(true, Ordering::Relaxed);
-        assert!(writer.join().unwrap() > 0);
-    });
+    let mut writer = Writer::start(&case.source());
+    for index in 0..20 {
+        let into = case.run().join(format!("branch {index}"));
+        let branched = sqlite::branch(&case.source(), &into).unwrap();
+        let connection = Connection::open(&branched.database).unwrap();
+        let (sum, check): (i64, String) = connection
+            .query_row(
+                "SELECT sum(a), (SELECT * FROM pragma_integrity_check) FROM t",
+                (),
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .unwrap();
+        assert_eq!((sum, check.as_str()), (3000, "ok"), "{mode}");
+        drop(connection);
+        assert!(sqlite::seal(&into).unwrap().tables.is_empty());
+    }
+    // It was writing all the time.
+    assert!(writer.0.try_wait().unwrap().is_none());
 }
 
 #[test]
