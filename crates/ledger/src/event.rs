@@ -159,6 +159,46 @@ pub enum Event {
         /// What.
         what: Text,
     },
+    /// Something wanted to leave the sandbox, and what was decided.
+    #[serde(rename = "network.asked")]
+    NetworkAsked(Box<NetworkAsked>),
+    /// What was allowed to leave is over.
+    #[serde(rename = "network.ended")]
+    NetworkEnded {
+        /// Which attempt.
+        id: u64,
+        /// Bytes that left.
+        up_bytes: u64,
+        /// Bytes that came back.
+        down_bytes: u64,
+        /// From the decision to the end.
+        duration_ms: u64,
+        /// The answer's HTTP status.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Why it ended: `closed`, `quota`, `rules changed`, ….
+        end: Text,
+    },
+    /// Packets and attempts that went nowhere and have no record of their own.
+    #[serde(rename = "network.dropped")]
+    NetworkDropped {
+        /// How many, by what they were: `udp`, `icmp`, `other`, `rate`.
+        counts: BTreeMap<String, u64>,
+    },
+    /// A person let something through for this run.
+    #[serde(rename = "network.granted")]
+    NetworkGranted {
+        /// The rule.
+        rule: Text,
+    },
+    /// A secret's placeholder was on its way to a host it does not belong to.
+    #[serde(rename = "secret.misused")]
+    SecretMisused {
+        /// The secret's name.
+        name: Text,
+        /// Where the placeholder was going.
+        host: Text,
+    },
     /// A database was registered.
     #[serde(rename = "source.added")]
     SourceAdded {
@@ -252,6 +292,40 @@ pub struct RowCounts {
     pub schema: u64,
 }
 
+/// An attempt to leave a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkAsked {
+    /// Unique within the run.
+    pub id: u64,
+    /// What wanted to travel: `dns`, `http`, `https`, `ws`, `wss`, `tcp`.
+    pub scheme: Text,
+    /// To whom, in canonical form.
+    pub host: Text,
+    /// On which port.
+    pub port: u16,
+    /// The address that is dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Text>,
+    /// The HTTP method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Text>,
+    /// The path, without its query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Text>,
+    /// What was decided.
+    pub effect: Effect,
+    /// The rule that decided.
+    pub rule: Text,
+    /// Why it applies.
+    pub reason: Text,
+    /// It passed only because rules are observed and not enforced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
+    /// The names of the secrets that went with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Text>,
+}
+
 impl Event {
     /// The dotted name, as written.
     #[must_use]
@@ -274,6 +348,11 @@ impl Event {
             Self::RevertRefused { .. } => "revert.refused",
             Self::Discarded {} => "discarded",
             Self::Recovered { .. } => "recovered",
+            Self::NetworkAsked(_) => "network.asked",
+            Self::NetworkEnded { .. } => "network.ended",
+            Self::NetworkDropped { .. } => "network.dropped",
+            Self::NetworkGranted { .. } => "network.granted",
+            Self::SecretMisused { .. } => "secret.misused",
             Self::SourceAdded { .. } => "source.added",
             Self::SourceRemoved { .. } => "source.removed",
             Self::BranchCreated { .. } => "branch.created",

@@ -7,6 +7,7 @@ mod isolation; // the classes, weakest first
 mod decision; // allow, hold or deny, with rule, reason, remedy
 mod run; // may this run start, and in which class
 mod merge; // may this change set become real
+pub mod egress; // may this leave a sandbox
 
 pub use decision::Decision;
 pub use isolation::{Isolation, ParseIsolationError};

@@ -1,0 +1,16 @@
+//! May this leave a sandbox? Default deny; a denying rule wins over every allowing one.
+//!
+//! Three questions are asked, each on canonical values: may this name be resolved, may this address
+//! be dialled for it, may this connection or request pass.
+
+mod host; // names and addresses in one canonical form
+mod address; // which addresses are nobody's to dial unless a rule names them
+mod rule; // what a rule says
+mod decide; // the three questions
+
+pub use address::{Sort, sort_of};
+pub use decide::{
+    Asked, Request, decide_address, decide_connection, decide_name, decide_request, terminates,
+};
+pub use host::{Host, HostError, HostName};
+pub use rule::{Effect, HostPattern, Mode, Quota, Rule, RuleError, Rules, Scheme};
