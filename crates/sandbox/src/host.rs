@@ -133,7 +133,10 @@ impl Host {
 
     fn limits(&self) -> Finding {
         let (found, weaker) = match self.limiter() {
-            Limiter::Cgroup(version) => (format!("cgroup v{version}"), None),
+            Limiter::Cgroup(version) => {
+                let weaker = (!self.groups.hold_cpu()).then(|| cgroup::NO_CPU.to_owned());
+                (format!("cgroup v{version}"), weaker)
+            }
             Limiter::ResourceLimits => (
                 "resource limits".to_owned(),
                 Some(
