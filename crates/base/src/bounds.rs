@@ -36,3 +36,85 @@ pub const READY_MILLIS_MAX: u64 = 10_000;
 pub const GRACE_MILLIS_MAX: u64 = 500;
 /// Paths of the host that one sandbox can be shown: branches, `--read`, and branched databases.
 pub const SHOWN_PATHS_MAX: usize = 128;
+/// Bytes a run may send out, unless a rule's quota says otherwise.
+pub const EGRESS_UP_BYTES_DEFAULT: u64 = 16 << 30;
+/// Bytes a run may take in, likewise.
+pub const EGRESS_DOWN_BYTES_DEFAULT: u64 = 256 << 30;
+/// HTTP requests of a run, likewise.
+pub const EGRESS_REQUESTS_DEFAULT: u64 = 10_000_000;
+/// Connections of a run, ended or not, likewise.
+pub const EGRESS_CONNECTIONS_DEFAULT: u64 = 1_000_000;
+/// HTTP requests and connections of a run begun in any one second, likewise.
+pub const EGRESS_PER_SECOND_DEFAULT: u64 = 2_000;
+/// How long one tunnel may live, in seconds, likewise.
+pub const EGRESS_TUNNEL_SECONDS_DEFAULT: u64 = 24 * 3600;
+/// How long a connection may say nothing, in seconds, likewise.
+pub const EGRESS_IDLE_SECONDS_DEFAULT: u64 = 900;
+/// Denials of one run that get a record of their own while they come in a burst.
+pub const EGRESS_DENIALS_MAX: usize = 4096;
+/// Hosts of one run that are counted apart; what comes later shares one count.
+pub const EGRESS_HOSTS_MAX: usize = 4096;
+/// Connections of one run that may be open at the same time.
+pub const EGRESS_OPEN_MAX: usize = 16_384;
+/// How long one address may take to answer a connection, in milliseconds.
+pub const EGRESS_DIAL_MILLIS_MAX: u64 = 10_000;
+/// Addresses of one name that are tried.
+pub const EGRESS_ADDRESSES_MAX: usize = 16;
+/// How long a sandbox may take to say a whole proxy request or TLS greeting, in milliseconds.
+pub const EGRESS_HEAD_MILLIS_MAX: u64 = 10_000;
+/// A proxy request's head, in bytes.
+pub const EGRESS_HEAD_BYTES_MAX: usize = 16 << 10;
+/// A TLS ClientHello with its record headers, in bytes.
+pub const EGRESS_HELLO_BYTES_MAX: usize = 32 << 10;
+/// The body of a refusal over HTTP, in bytes.
+pub const EGRESS_REFUSAL_BYTES_MAX: usize = 512;
+/// Hosts of one run whose certificates are kept ready.
+pub const EGRESS_CERTIFICATES_MAX: usize = 1024;
+/// How long a run's certificates are valid, in seconds.
+pub const EGRESS_CERTIFICATE_SECONDS: u64 = 30 * 24 * 3600;
+/// How long closing a run's way out may take, in milliseconds.
+pub const EGRESS_CLOSE_MILLIS_MAX: u64 = 2_000;
+/// One DNS query of a sandbox, in bytes; longer ones are not read.
+pub const DNS_QUERY_BYTES_MAX: usize = 1232;
+/// One DNS answer to a sandbox, in bytes: what fits a datagram without EDNS.
+pub const DNS_ANSWER_BYTES_MAX: usize = 512;
+/// Why a name was denied, as told in a DNS answer, in bytes.
+pub const DNS_REASON_BYTES_MAX: usize = 120;
+/// Names of one run that have an address; later ones get none, none is ever given away.
+pub const DNS_NAMES_MAX: usize = 16_384;
+/// How long a sandbox may keep the address of a name, in seconds.
+pub const DNS_ADDRESS_SECONDS: u32 = 60;
+/// How long a sandbox may keep that a name has no answer, in seconds: a rule can be added.
+pub const DNS_ABSENCE_SECONDS: u32 = 5;
+/// DNS queries of one run that wait for a decision at once, for each socket; others are dropped.
+pub const DNS_WAITING_MAX: usize = 256;
+/// DNS queries of one run in any one second; over UDP the rest is dropped, over TCP it waits.
+pub const DNS_QUERIES_PER_SECOND_MAX: u32 = 10_000;
+/// TCP connections of one run to its DNS server at once, for each socket.
+pub const DNS_CONNECTIONS_MAX: usize = 32;
+/// How long a TCP connection to the DNS server may take for one message, in seconds.
+pub const DNS_IDLE_SECONDS_MAX: u64 = 10;
+/// Name servers that are asked.
+pub const NAME_SERVERS_MAX: usize = 4;
+/// How long one try to resolve a name may take, in milliseconds.
+pub const RESOLVE_TRY_MILLIS_MAX: u64 = 3_000;
+/// How long it may take to resolve a name, tries and waiting included, in milliseconds.
+pub const RESOLVE_MILLIS_MAX: u64 = 8_000;
+/// How long addresses of version 6 are waited for once those of version 4 are there, in milliseconds.
+pub const RESOLVE_LATE_MILLIS_MAX: u64 = 50;
+/// Addresses of one version taken for one name.
+pub const RESOLVE_ADDRESSES_MAX: usize = 16;
+/// Aliases followed from one name to its addresses.
+pub const RESOLVE_ALIASES_MAX: usize = 8;
+/// Names resolved at once, of all runs together; others wait.
+pub const RESOLVING_MAX: usize = 64;
+/// Names whose addresses are kept.
+pub const RESOLVED_NAMES_MAX: usize = 4_096;
+/// How long addresses are kept at least, in seconds.
+pub const RESOLVED_SECONDS_MIN: u32 = 1;
+/// How long addresses are kept at most, in seconds.
+pub const RESOLVED_SECONDS_MAX: u32 = 300;
+/// How long it is kept at most that a name has no addresses, in seconds.
+pub const UNRESOLVED_SECONDS_MAX: u32 = 30;
+/// After how long it is looked again which name servers the system asks, in seconds.
+pub const NAME_SERVERS_KEPT_SECONDS: u64 = 5;

@@ -1,3 +1,15 @@
 //! The one guarded way out of a sandbox. Judges what wants to leave, writes it, then passes it;
 //! what it cannot judge it closes.
 #![forbid(unsafe_code)]
+
+mod gate; // one per process: threads, resolver, trust
+mod judge; // the one place that decides and writes
+mod scribe; // the thread that makes records durable
+mod resolve; // names to addresses, asked once
+mod dial; // connects to checked addresses only
+mod authority; // the run's own certificates
+mod trust; // whom the gate believes on the far side
+
+pub use authority::Authority;
+pub use gate::{Gate, GateError, Settings};
+pub use judge::Counts;

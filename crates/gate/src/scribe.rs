@@ -1,0 +1,124 @@
+//! Writes what the judge decides. One thread takes what many tasks hand in and appends it in
+//! batches, so that a crowd of attempts costs one commit.
+//!
+//! **Invariant:** whoever waits for [`Scribe::record`] goes on only when the record is durable.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use belljar_base::bounds::COMMIT_RECORDS_MAX;
+use belljar_base::{AgentName, Clock, RunId, Timestamp};
+use belljar_ledger::{Draft, Event, Ledger};
+use tokio::sync::oneshot;
+
+/// The ledger did not take a record: what it was about must not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger did not take the record")]
+pub(crate) struct Unwritten;
+
+/// Hands events to the thread that writes.
+pub(crate) struct Scribe {
+    run: RunId,
+    agent: AgentName,
+    clock: Arc<dyn Clock + Send + Sync>,
+    lines: mpsc::Sender<Line>,
+}
+
+/// One event, and who waits for it.
+struct Line {
+    draft: Draft,
+    waiter: Option<oneshot::Sender<bool>>,
+}
+
+impl Scribe {
+    /// Starts the thread; it ends when the scribe is dropped and everything is written.
+    pub(crate) fn start(
+        run: RunId,
+        agent: AgentName,
+        ledger: Arc<Ledger>,
+        clock: Arc<dyn Clock + Send + Sync>,
+    ) -> io::Result<Self> {
+        let (lines, queue) = mpsc::channel();
+        thread::Builder::new()
+            .name("gate-scribe".to_owned())
+            .spawn(move || write(&ledger, &queue))?;
+        Ok(Self {
+            run,
+            agent,
+            clock,
+            lines,
+        })
+    }
+
+    /// The run that the records belong to.
+    pub(crate) fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// The moment of the call.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Writes an event; durable on return.
+    pub(crate) async fn record(&self, event: Event) -> Result<(), Unwritten> {
+        let (waiter, durable) = oneshot::channel();
+        self.send(event, Some(waiter))?;
+        match durable.await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Unwritten),
+        }
+    }
+
+    /// Writes an event soon. Only for what is over already: nothing may depend on it.
+    pub(crate) fn note(&self, event: Event) {
+        // A scribe whose thread is gone has refused every attempt since; there is nobody to tell.
+        self.send(event, None).ok();
+    }
+
+    /// Waits, on this thread, until everything handed in so far is written.
+    pub(crate) fn flush(&self, last: Event) -> Result<(), Unwritten> {
+        let (waiter, durable) = oneshot::channel();
+        self.send(last, Some(waiter))?;
+        match durable.blocking_recv() {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Unwritten),
+        }
+    }
+
+    fn send(&self, event: Event, waiter: Option<oneshot::Sender<bool>>) -> Result<(), Unwritten> {
+        let draft = Draft {
+            at: self.clock.now(),
+            run: Some(self.run),
+            agent: Some(self.agent.clone()),
+            event,
+        };
+        let sent = self.lines.send(Line { draft, waiter });
+        sent.map_err(|_thread_gone| Unwritten)
+    }
+}
+
+fn write(ledger: &Ledger, queue: &mpsc::Receiver<Line>) {
+    let mut drafts = Vec::new();
+    let mut waiters = Vec::new();
+    while let Ok(first) = queue.recv() {
+        let more = queue.try_iter().take(BATCH_RECORDS - 1);
+        for line in std::iter::once(first).chain(more) {
+            drafts.push(line.draft);
+            waiters.push(line.waiter);
+        }
+        let together = ledger.append(&drafts).is_ok();
+        for (draft, waiter) in drafts.drain(..).zip(waiters.drain(..)) {
+            // One record that cannot be encoded must not take the others of its batch with it.
+            let durable = together || ledger.append(&[draft]).is_ok();
+            if let Some(waiter) = waiter {
+                // Whoever no longer waits has given up the attempt.
+                waiter.send(durable).ok();
+            }
+        }
+    }
+}
+
+/// Less than a commit holds, so that the bytes of a batch stay below a commit's as well.
+const BATCH_RECORDS: usize = COMMIT_RECORDS_MAX / 4;
