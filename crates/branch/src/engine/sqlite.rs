@@ -37,5 +37,5 @@ pub use deed::Sqlite;
 pub use image::ImageError;
 pub use merge::MergeError;
 pub use render::Bounds;
-pub use seal::{SealError, seal};
+pub use seal::{SealError, seal, seal_left};
 pub use value::Value;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::alone::Alone;
 use super::image::{Header, ImageError, companion};
 use super::regular;
+use super::wal;
 
 /// How long a branch waits for whoever is writing.
 pub(crate) const BUSY_MILLIS_MAX: u64 = 5000;
@@ -101,7 +102,14 @@ impl HasKind for BranchError {
 /// The file in the branch's directory that names the source.
 pub(crate) const SOURCE: &str = "source";
 
-/// Branches `source` into the directory `into`: `base.db` as it was, `work/work.db` to work on.
+/// The directory of the database that a run works on.
+pub(crate) const WORK: &str = "work";
+/// That database.
+pub(crate) const DATABASE: &str = "work.db";
+
+/// Branches `source` into the directory `into`: `base.db` as it was, with its write-ahead log, and
+/// `work/work.db` to work on, into which what the log committed is put: a log of its own would lie
+/// beside it, where a run has another place for what it makes.
 ///
 /// # Errors
 /// When the source is no SQLite database, stays locked, or the branch cannot be written.
@@ -112,7 +120,7 @@ pub fn branch(source: &Path, into: &Path) -> Result<Branched, BranchError> {
     };
     let path = source.canonicalize().map_err(|error| open(error.into()))?;
     let base = into.join("base.db");
-    let work = into.join("work");
+    let work = into.join(WORK);
     for directory in [into, work.as_path()] {
         make_directory(directory)?;
     }
@@ -127,14 +135,18 @@ pub fn branch(source: &Path, into: &Path) -> Result<Branched, BranchError> {
         drop(connection);
         cloned?
     };
-    let database = work.join("work.db");
+    let database = work.join(DATABASE);
     let private = |path: &Path| {
         regular::open(path).map_err(|source| BranchError::Source {
             path: path.to_owned(),
             source,
         })
     };
-    clone_both(&private(&base)?, &base, &database)?;
+    clone_file(&private(&base)?, &database)?;
+    let log = companion(&base, "-wal");
+    if log.exists() {
+        fold(&private(&log)?, &database)?;
+    }
     let name = into.join(SOURCE);
     std::fs::write(&name, path.as_os_str().as_bytes())
         .map_err(|source| BranchError::Write { path: name, source })?;
@@ -225,6 +237,33 @@ fn clone_both(file: &File, from: &Path, to: &Path) -> Result<(Method, u64), Bran
         }
         None => Ok((method, bytes)),
     }
+}
+
+/// Puts what a write-ahead log committed into the database.
+fn fold(log: &File, database: &Path) -> Result<(), BranchError> {
+    let committed = wal::read(log).map_err(|source| BranchError::Source {
+        path: database.to_owned(),
+        source,
+    })?;
+    let Some(committed) = committed else {
+        return Ok(());
+    };
+    let mut pages: Vec<_> = committed.pages.into_iter().collect();
+    pages.sort_unstable();
+    let page_bytes = u64::from(committed.page_size);
+    let put = || -> io::Result<()> {
+        let file = File::options().write(true).open(database)?;
+        let mut page = vec![0; usize::try_from(page_bytes).unwrap_or(0)];
+        for (number, at) in pages {
+            log.read_exact_at(&mut page, at)?;
+            file.write_all_at(&page, u64::from(number.saturating_sub(1)) * page_bytes)?;
+        }
+        file.set_len(u64::from(committed.page_count) * page_bytes)
+    };
+    put().map_err(|source| BranchError::Write {
+        path: database.to_owned(),
+        source,
+    })
 }
 
 fn clone_file(from: &File, to: &Path) -> Result<(Method, u64), BranchError> {

@@ -103,6 +103,11 @@ pub(crate) fn companion(path: &Path, suffix: &str) -> PathBuf {
 impl Image {
     /// Opens the database at `path` with its `-wal` or hot `-journal`, each a regular file.
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
+        Self::open_with(path, path)
+    }
+
+    /// As `open`, with the `-wal` and `-journal` of another path.
+    pub(crate) fn open_with(path: &Path, companions: &Path) -> Result<Self, ImageError> {
         let main = regular::open(path)?;
         let main_bytes = main.metadata()?.len();
         let mut image = Self {
@@ -114,8 +119,8 @@ impl Image {
             overlay_page_size: None,
             header: None,
         };
-        let restored = image.roll_back(&companion(path, "-journal"))?;
-        let logged = image.replay(&companion(path, "-wal"))?;
+        let restored = image.roll_back(&companion(companions, "-journal"))?;
+        let logged = image.replay(&companion(companions, "-wal"))?;
         image.header = image.read_header(logged.or(restored))?;
         Ok(image)
     }

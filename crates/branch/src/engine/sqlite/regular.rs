@@ -26,6 +26,13 @@ pub(crate) fn open(path: &Path) -> Result<File, ImageError> {
     open_if_present(path)?.ok_or_else(|| ImageError::NotRegular("the file is gone".into()))
 }
 
+/// Whether the path is an overlay's mark that something below was removed.
+fn is_whiteout(path: &Path) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|data| {
+        FileType::from_raw_mode(data.st_mode) == FileType::CharacterDevice && data.st_rdev == 0
+    })
+}
+
 /// As [`open`], `None` when nothing is there.
 pub(crate) fn open_if_present(path: &Path) -> Result<Option<File>, ImageError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -36,6 +43,9 @@ pub(crate) fn open_if_present(path: &Path) -> Result<Option<File>, ImageError> {
             return Err(ImageError::NotRegular(
                 "it was replaced by a symbolic link".into(),
             ));
+        }
+        Err(rustix::io::Errno::NXIO | rustix::io::Errno::ACCESS) if is_whiteout(path) => {
+            return Ok(None);
         }
         Err(rustix::io::Errno::NXIO) => {
             return Err(ImageError::NotRegular(

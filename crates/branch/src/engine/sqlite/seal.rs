@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use belljar_base::{HasKind, Kind};
 
 use super::change_set::{self, DatabaseChanges, Writer};
+use super::clone::{DATABASE, WORK};
 use super::diff::{self, DiffError};
 use super::image::{Image, ImageError};
 use super::regular;
@@ -43,18 +44,33 @@ impl HasKind for SealError {
 }
 
 /// Compares `base.db` and `work/work.db` in `directory`, which must have no writer any more, and
-/// makes the change set durable beside them. What the run left is only read, never trusted: when
-/// it is no database any more the change set says so.
+/// makes the change set durable beside them. As `seal_left`.
 ///
 /// # Errors
 /// When the frozen copy cannot be read or the change set cannot be written.
 pub fn seal(directory: &Path) -> Result<DatabaseChanges, SealError> {
+    let work = directory.join(WORK).join(DATABASE);
+    seal_left(directory, &work, &work)
+}
+
+/// As `seal`, where the database that the run left is at `work`, and its `-wal` and `-journal` are
+/// those of `companions`. They are only read, never trusted: when it is no database any more the
+/// change set says so.
+///
+/// # Errors
+/// When the frozen copy cannot be read or the change set cannot be written.
+pub fn seal_left(
+    directory: &Path,
+    work: &Path,
+    companions: &Path,
+) -> Result<DatabaseChanges, SealError> {
     let write = |source| SealError::Write {
         path: directory.to_owned(),
         source,
     };
     let file = change_set::create_rows(directory).map_err(write)?;
-    let (changes, rows) = match compare(directory, file) {
+    let open = || Image::open_with(work, companions).map_err(DiffError::Work);
+    let (changes, rows) = match compare(directory, open, file) {
         Ok(done) => done,
         Err(DiffError::Write(source)) => return Err(write(source)),
         Err(DiffError::Base(source)) => {
@@ -76,10 +92,11 @@ pub fn seal(directory: &Path) -> Result<DatabaseChanges, SealError> {
 
 fn compare(
     directory: &Path,
+    work: impl FnOnce() -> Result<Image, DiffError>,
     file: std::fs::File,
 ) -> Result<(DatabaseChanges, std::fs::File), DiffError> {
     let base = Image::open(&directory.join("base.db")).map_err(DiffError::Base)?;
-    let work = Image::open(&directory.join("work").join("work.db")).map_err(DiffError::Work)?;
+    let work = work()?;
     let mut writer = Writer::new(file).map_err(DiffError::Write)?;
     diff::diff(&base, &work, &mut writer)?;
     writer.finish().map_err(DiffError::Write)
