@@ -15,7 +15,9 @@ mod filter; // rules to program
 
 fn main() {
     let out = PathBuf::from(setting("OUT_DIR"));
-    compile_filter(&out);
+    for name in ["jail", "in-place"] {
+        compile_filter(&out, name);
+    }
     build_guest(&out);
 }
 
@@ -27,11 +29,11 @@ fn setting(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
 }
 
-fn compile_filter(out: &Path) {
-    let data = "src/filter/jail.json";
+fn compile_filter(out: &Path, name: &str) {
+    let data = format!("src/filter/{name}.json");
     println!("cargo::rerun-if-changed={data}");
     println!("cargo::rerun-if-changed=build/filter.rs");
-    let text = std::fs::read_to_string(data).expect("the filter's data is there");
+    let text = std::fs::read_to_string(&data).expect("the filter's data is there");
     let numbers = format!(
         "src/filter/numbers.{}.json",
         setting("CARGO_CFG_TARGET_ARCH")
@@ -40,7 +42,7 @@ fn compile_filter(out: &Path) {
     let numbers = std::fs::read_to_string(numbers).expect("this architecture has its numbers");
     let program =
         filter::compile(&text, &numbers).unwrap_or_else(|error| panic!("{data}: {error}"));
-    std::fs::write(out.join("jail.bpf"), program).expect("the build folder is writable");
+    std::fs::write(out.join(format!("{name}.bpf")), program).expect("the build folder is writable");
 }
 
 /// The guest is its own program and is never linked here: it is built on its own and carried.

@@ -27,6 +27,8 @@ struct Rule {
     action: String,
     calls: Vec<String>,
     argument: Option<u32>,
+    /// Only these bits of the argument are judged.
+    mask: Option<u32>,
     none_of_bits: Option<u32>,
     one_of: Option<Vec<u32>>,
     not_one_of: Option<Vec<u32>>,
@@ -66,6 +68,7 @@ const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
 const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JUMP_GREATER_EQUAL: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const JUMP_BITS: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -149,6 +152,8 @@ fn action(name: &str) -> Result<u32, String> {
         "allow" => ALLOW,
         "EPERM" => ERRNO | 1,
         "ENOSYS" => ERRNO | 38,
+        "ENOTTY" => ERRNO | 25,
+        "EOPNOTSUPP" => ERRNO | 95,
         "EAFNOSUPPORT" => ERRNO | 97,
         other => return Err(format!("action `{other}` is unknown")),
     })
@@ -255,6 +260,7 @@ fn judge(verdict: &Verdict, rules: &[Rule], program: &mut Vec<Instruction>) -> R
     }
     // The low 32 bits: each of these arguments is an `int` or a set of low flags to the kernel.
     program.push(load(AT_ARGUMENTS + argument * 8));
+    program.extend(rule.mask.map(|mask| jump(AND, mask, 0, 0)));
     match (rule.none_of_bits, &rule.one_of, &rule.not_one_of) {
         (Some(bits), None, None) => {
             program.extend([jump(JUMP_BITS, bits, 1, 0), give(yes), give(no)]);

@@ -67,6 +67,12 @@ pub trait Enclosed: Send {
     /// When there is no such branch.
     fn scratch(&self, branch: usize) -> std::io::Result<OwnedFd>;
 
+    /// What became of a file that could be written, by its position in the `Spec`.
+    ///
+    /// # Errors
+    /// When there is no such file, or the scratch layer cannot be read.
+    fn left(&self, writable: usize) -> std::io::Result<Left>;
+
     /// The host's id of the sandbox's id 0, where ids are shifted.
     fn id_shift(&self) -> Option<u32>;
 
@@ -75,6 +81,16 @@ pub trait Enclosed: Send {
     /// # Errors
     /// When the kernel does not confirm that nothing runs any more.
     fn end(&mut self) -> std::io::Result<Vec<LimitHit>>;
+}
+
+/// What a run left of a [`Writable`](crate::Writable).
+#[derive(Debug)]
+pub struct Left {
+    /// The directory of the scratch layer with what was made beside the file.
+    pub beside: OwnedFd,
+    /// Whether the file's name still led to the file of the host at the end. If not, what has its
+    /// name in `beside` took its place, if anything has.
+    pub in_place: bool,
 }
 
 /// The supervisor's ends of a command's streams; all absent when it has a terminal.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use belljar_base::Refusal;
 
@@ -65,6 +65,18 @@ impl Host {
             groups: cgroup::find()?,
             memory_bytes: kib.unwrap_or(1 << 20) * 1024,
         })
+    }
+
+    /// Whether a file system takes no more room for a file than the file's size says, whatever is
+    /// done to the file: then a bound of its size bounds the disk. Only what was measured is
+    /// named. Btrfs is not: overwriting a part of a file there keeps all of what was before.
+    ///
+    /// # Errors
+    /// When the kernel does not say what file system it is.
+    pub fn holds_size(path: &Path) -> io::Result<bool> {
+        const EXT4: i64 = 0xef53;
+        const XFS: i64 = 0x5846_5342;
+        Ok(matches!(rustix::fs::statfs(path)?.f_type, EXT4 | XFS))
     }
 
     /// Whether the ids inside are shifted to a range of the host that nobody has.

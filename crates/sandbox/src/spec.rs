@@ -15,7 +15,7 @@ pub struct Spec {
     pub branches: Vec<Branch>,
     /// Files and directories of the host that can be read inside, at their own absolute paths.
     pub reads: Vec<PathBuf>,
-    /// Directories of the host that can be written inside: branches made by other means.
+    /// Files of the host that can be written inside: branches made by other means.
     pub writes: Vec<Writable>,
     /// What the kernel holds it to.
     pub limits: Limits,
@@ -28,13 +28,18 @@ pub struct Branch {
     pub directory: PathBuf,
 }
 
-/// A directory of the host that is written directly.
+/// A file of the host that is written. Whatever is made beside it lies in the scratch layer.
 #[derive(Clone, Debug)]
 pub struct Writable {
-    /// The directory on the host.
+    /// The file on the host, absolute and canonical.
     pub source: PathBuf,
-    /// Where it is inside.
+    /// The directory inside in which it is found, under its own name.
     pub at: PathBuf,
+    /// Where what is written goes. In place: into the file itself, which may grow by the limit on
+    /// written bytes; for file systems that take no more room for a file than its size says
+    /// (`Host::holds_size`). Otherwise into the scratch layer, to which the file is copied when it
+    /// is first opened for writing.
+    pub in_place: bool,
 }
 
 /// A command to run inside.
@@ -61,7 +66,8 @@ pub struct Limits {
     pub pids: u64,
     /// From start to end.
     pub wall: Duration,
-    /// Bytes written to the scratch layer (workspace changes, home, temporary files).
+    /// Bytes written to the scratch layer (workspace changes, home, temporary files), and by which
+    /// each file written in place may grow.
     pub disk_bytes: u64,
     /// Files and directories created in the scratch layer.
     pub inodes: u64,

@@ -3,6 +3,7 @@
 
 pub(crate) mod plan; // the set-up as data
 mod tree; // which file systems, where
+mod written; // files of the host that are written, and how far they may grow
 mod landlock; // what may be done below which path
 pub(crate) mod cgroup; // limits, by control groups
 mod enclosed; // a jail that runs
@@ -23,6 +24,7 @@ use crate::sys;
 use crate::template::Template;
 use cgroup::Group;
 use plan::{Deed, Step, c};
+use written::Written;
 
 /// Jails on this host.
 #[derive(Debug)]
@@ -56,7 +58,8 @@ impl Backend for Jail {
         let step = |step| move |source| StartError::Step { step, source };
         bounded(spec)?;
         let mut steps = Vec::with_capacity(160);
-        let trees = compose(spec, template, &self.host, &mut steps);
+        let written = Written::of(spec)?;
+        let trees = compose(spec, template, &self.host, &written, &mut steps);
         let group = Group::make(&self.host.groups, spec.id, &spec.limits)
             .map_err(step("make the control groups"))?;
         let guest = template.guest().map_err(step("open the guest's program"))?;
@@ -74,7 +77,8 @@ impl Backend for Jail {
             .map_err(|source| refusal::of_clone(source, &self.host))?;
         drop(theirs);
         drop(entrances);
-        let mut jail = enclosed::Jailed::new(born, ours, group, shift_of(&self.host, spec.id));
+        let shift = shift_of(&self.host, spec.id);
+        let mut jail = enclosed::Jailed::new(born, ours, group, shift, written);
         if let Err(error) = jail.complete(&self.host, &trees, &steps, meanwhile) {
             let mut hits = jail.end().unwrap_or_default();
             // Without control groups nobody counts: the guest finds no room for its own stack.
@@ -104,7 +108,13 @@ fn bounded(spec: &Spec) -> Result<(), StartError> {
 }
 
 /// The whole plan of a jail, in kernel order.
-fn compose(spec: &Spec, template: &Template, host: &Host, steps: &mut Vec<Step>) -> tree::Trees {
+fn compose(
+    spec: &Spec,
+    template: &Template,
+    host: &Host,
+    written: &Written,
+    steps: &mut Vec<Step>,
+) -> tree::Trees {
     let (user, group) = if host.shifts_ids() {
         (0, 0)
     } else {
@@ -130,22 +140,29 @@ fn compose(spec: &Spec, template: &Template, host: &Host, steps: &mut Vec<Step>)
         steps.push(Step::new("limits", Deed::Limit { resource, value }));
     }
     if host.groups.version().is_none() {
-        // Nothing counts what a process keeps in files in memory, so that each is bounded alone;
-        // a little above the scratch layer's size, which answers ENOSPC first.
-        let file = limits.disk_bytes.saturating_add(1 << 20);
         for (resource, value) in [
             (libc::RLIMIT_NPROC, limits.pids),
             (libc::RLIMIT_AS, limits.memory_bytes),
-            (libc::RLIMIT_FSIZE, file),
         ] {
             steps.push(Step::new("limits", Deed::Limit { resource, value }));
         }
+    }
+    // Without control groups nothing counts what a process keeps in files in memory, so that each
+    // is bounded alone; a little above the scratch layer's size, which answers ENOSPC first.
+    let alone = host.groups.version().is_none();
+    let alone = alone.then(|| limits.disk_bytes.saturating_add(written::SLACK_BYTES));
+    if let Some(value) = written.bytes_max().or(alone) {
+        let resource = libc::RLIMIT_FSIZE;
+        steps.push(Step::new("disk limit", Deed::Limit { resource, value }));
     }
     steps.push(Step::new("session", Deed::Session));
     steps.push(Step::new("capabilities", Deed::DropCapabilities));
     steps.push(Step::new("no-new-privileges", Deed::NoNewPrivileges));
     steps.extend(landlock);
-    steps.push(Step::new("seccomp", Deed::Filter));
+    let in_place = written.bytes_max().map(|_| true);
+    for in_place in in_place.into_iter().chain([false]) {
+        steps.push(Step::new("seccomp", Deed::Filter { in_place }));
+    }
     trees
 }
 

@@ -7,6 +7,8 @@ use super::checked;
 
 /// Compiled from `filter/jail.json` by the build script.
 static FILTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/jail.bpf"));
+/// Compiled from `filter/in-place.json`.
+static IN_PLACE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/in-place.bpf"));
 
 /// Sets a limit, soft and hard, never above the one that is inherited: a hard limit can only sink.
 pub(super) fn limit(resource: u32, value: u64) -> Result<(), i32> {
@@ -119,11 +121,12 @@ pub(super) fn landlock(handled: u64, scoped: u64, rules: &[(CString, u64)]) -> R
     checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) }).map(drop)
 }
 
-pub(super) fn filter() -> Result<(), i32> {
-    let count = u16::try_from(FILTER.len() / size_of::<libc::sock_filter>());
+pub(super) fn filter(in_place: bool) -> Result<(), i32> {
+    let instructions = if in_place { IN_PLACE } else { FILTER };
+    let count = u16::try_from(instructions.len() / size_of::<libc::sock_filter>());
     let program = libc::sock_fprog {
         len: count.unwrap_or(0),
-        filter: FILTER.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+        filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut(),
     };
     // SAFETY: the program's bytes were laid out as sock_filter by the build script; the kernel
     // copies them and tolerates any alignment.

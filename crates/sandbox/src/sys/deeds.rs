@@ -68,7 +68,7 @@ pub(super) fn perform(deed: &Deed) -> Result<(), i32> {
             scoped,
             rules,
         } => landlock(*handled, *scoped, rules),
-        Deed::Filter => filter(),
+        Deed::Filter { in_place } => filter(*in_place),
     }
 }
 

@@ -334,7 +334,7 @@ fn escape_database_original() {
     // A branch of a database is a copy in a directory of its own; the original is not in the tree.
     let (_folder, original) = secret();
     let branch = tempfile::tempdir().unwrap();
-    fs::copy(&original, branch.path().join("work.db")).unwrap();
+    let work = branch.path().join("work.db");
     let script = format!(
         "attempt('branch', lambda: open('/srv/db/work.db', 'r+b').write(b'changed'))\n\
          attempt('original', lambda: open('{}', 'r+b'))\n\
@@ -342,9 +342,14 @@ fn escape_database_original() {
         original.display(),
         original.display()
     );
-    let outcome = jar().write(branch.path(), "/srv/db").python(&script);
-    outcome.says("branch OPEN\noriginal ENOENT\nabove ENOENT");
-    assert_eq!(fs::read_to_string(original).unwrap(), SECRET);
+    for in_place in [true, false] {
+        fs::copy(&original, &work).unwrap();
+        let outcome = jar().write(&work, "/srv/db", in_place).python(&script);
+        outcome.says("branch OPEN\noriginal ENOENT\nabove ENOENT");
+        assert_eq!(fs::read_to_string(&original).unwrap(), SECRET);
+        let written = fs::read_to_string(&work).unwrap().starts_with("changed");
+        assert_eq!(written, in_place);
+    }
 }
 
 #[test]

@@ -277,18 +277,68 @@ fn wall_time_asks_before_it_kills() {
     outcome.hit(LimitHit::Time);
 }
 
+/// Runs a script on a file that can be written; whether its name still leads to it, and what was
+/// made beside it.
+fn written(work: &Path, in_place: bool, script: &str) -> (bool, Vec<String>) {
+    let jar = jar().write(work, "/srv/data", in_place);
+    let mut sandbox = jar.start().unwrap();
+    let attendance = Attendance {
+        stdin: None,
+        stdout: Stream::Keep,
+        stderr: Stream::Keep,
+        signals: None,
+    };
+    let command = jar.command(&["/bin/sh", "-c", script]);
+    let ended = attend(&mut *sandbox, &command, &jar.spec.limits, attendance).unwrap();
+    outcome(ended).code(0);
+    let left = sandbox.left(0).unwrap();
+    assert!(sandbox.left(1).is_err());
+    let mut names: Vec<_> = rustix::fs::Dir::read_from(&left.beside)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    (left.in_place, names)
+}
+
 #[test]
-fn a_writable_directory_is_written_and_nothing_beside_it() {
+fn a_writable_file_is_written_and_nothing_beside_it() {
     let folder = tempfile::tempdir().unwrap();
-    let jar = jar().write(folder.path(), "/srv/data");
-    let outcome = jar.sh("echo x > /srv/data/file; echo y > /srv/other; cat /srv/data/file");
-    outcome.says("x");
-    assert_eq!(
-        fs::read_to_string(folder.path().join("file")).unwrap(),
-        "x\n"
-    );
+    let work = folder.path().join("work.db");
     let owner = |path: &Path| std::os::unix::fs::MetadataExt::uid(&fs::metadata(path).unwrap());
-    assert_eq!(owner(&folder.path().join("file")), owner(folder.path()));
+    let fresh = || {
+        fs::write(&work, "old\n").unwrap();
+        jar().write(&work, "/srv/data", true)
+    };
+    let script = "cat /srv/data/work.db; echo x > /srv/data/work.db; echo y > /srv/data/file; \
+                  echo z > /srv/other; cat /srv/data/file";
+    fresh().sh(script).says("old\ny");
+    assert_eq!(fs::read_to_string(&work).unwrap(), "x\n");
+    assert_eq!(owner(&work), owner(folder.path()));
+    for in_place in [true, false] {
+        // SQLite makes its companions beside the file itself.
+        let seen = "real=$(realpath /srv/data/work.db); echo l > $real-wal; cat /srv/data/work.db";
+        fs::write(&work, "old\n").unwrap();
+        let names = ["work.db", "work.db-wal"];
+        let names = if in_place { &names[..] } else { &names[1..] };
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(written(&work, in_place, seen), (true, names));
+        // It can be removed, renamed and replaced as anywhere.
+        let gone = written(
+            &work,
+            in_place,
+            "rm /srv/data/work.db; echo x > /srv/data/new",
+        );
+        assert!(!gone.0, "{gone:?}");
+        let replace = "cd /srv/data; mv work.db old; echo new > new; mv new work.db; cat old";
+        let replaced = written(&work, in_place, replace);
+        assert!(!replaced.0, "{replaced:?}");
+        assert!(replaced.1.contains(&"work.db".to_owned()), "{replaced:?}");
+        let back = "cd /srv/data; mv work.db old; mv old work.db";
+        assert!(written(&work, true, back).0);
+        assert_eq!(fs::read_to_string(&work).unwrap(), "old\n");
+    }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

@@ -118,10 +118,14 @@ impl Jar {
         self
     }
 
-    pub(crate) fn write(mut self, source: &Path, at: &str) -> Self {
+    pub(crate) fn write(mut self, source: &Path, at: &str, in_place: bool) -> Self {
         let source = source.canonicalize().unwrap();
         let at = at.into();
-        self.spec.writes.push(Writable { source, at });
+        self.spec.writes.push(Writable {
+            source,
+            at,
+            in_place,
+        });
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod request; // what is asked for, what comes of it, what can go wrong
 mod inside; // what the command finds inside
+mod databases; // the databases: branched before, sealed after
 mod telling; // what the ledger and the caller are told
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use belljar_base::{Clock, DatabaseName, HasKind, RunId, Timestamp};
 use belljar_branch::Workspace;
 use belljar_branch::engine::files::{ByteText, IdShift, SealRequest};
 use belljar_branch::engine::{files, sqlite};
-use belljar_ledger::event::{Effect, Ending, Method};
+use belljar_ledger::event::{Effect, Ending};
 use belljar_ledger::{Draft, Event, Receipt, Text};
 use belljar_policy::{Decision, Isolation, RunFacts, decide_run};
 use belljar_sandbox::backend::jail::Jail;
@@ -29,7 +30,6 @@ pub(crate) use self::telling::{decided, millis};
 use super::facts::Changes;
 use crate::record::{RunRecord, Status, VERSION};
 use crate::state::{Claim, State, StateError};
-use inside::DATABASES;
 use telling::exit_code;
 
 /// Makes runs on this host.
@@ -340,49 +340,6 @@ impl Underway<'_> {
         Ok(())
     }
 
-    /// Branches the databases; what the sandbox may write of them.
-    fn databases(&mut self) -> Result<Vec<Writable>, RunError> {
-        let mut writes = Vec::new();
-        let mut events = Vec::new();
-        for (name, source) in &self.request.databases {
-            let into = self
-                .runner
-                .state
-                .run_folder(self.id)
-                .join("db")
-                .join(name.as_str());
-            std::fs::create_dir_all(&into).map_err(|source| StateError::Record {
-                id: self.id,
-                source,
-            })?;
-            let branched = sqlite::branch(source, &into).map_err(|source| RunError::Database {
-                name: name.clone(),
-                source,
-            })?;
-            self.record
-                .databases
-                .insert(name.clone(), bytes(&branched.source));
-            self.methods.insert(name.clone(), branched.method);
-            events.push(Event::BranchCreated {
-                name: name.clone(),
-                source: Text::from(branched.source.as_os_str()),
-                method: match branched.method {
-                    sqlite::Method::Reflink => Method::Reflink,
-                    sqlite::Method::Copy => Method::Copy,
-                },
-                bytes: branched.bytes,
-            });
-            let at = Path::new(DATABASES).join(name.as_str());
-            let folder = branched.database.parent().unwrap_or(&into).to_path_buf();
-            writes.push(Writable { source: folder, at });
-        }
-        if !events.is_empty() {
-            self.write(events)?;
-            self.runner.state.keep(&self.record, false)?;
-        }
-        Ok(writes)
-    }
-
     /// Encloses the run. The records are written while the sandbox is being made: the command
     /// starts only when they are durable and the sandbox is closed.
     fn start(
@@ -429,16 +386,7 @@ impl Underway<'_> {
             };
             changes.files = Some(files::seal(&request).map_err(RunError::Files)?);
         }
-        for name in self.request.databases.keys() {
-            let sealed =
-                sqlite::seal(&folder.join("db").join(name.as_str())).map_err(|source| {
-                    RunError::Rows {
-                        name: name.clone(),
-                        source,
-                    }
-                })?;
-            changes.databases.insert(name.clone(), sealed);
-        }
+        changes.databases = self.seal_databases(sandbox)?;
         Ok(changes)
     }
 

@@ -14,7 +14,8 @@ use super::cgroup::Group;
 use super::plan::{Step, c};
 use super::refusal;
 use super::tree::{Trees, branch_layer};
-use crate::backend::{Enclosed, StartError, Stdio};
+use super::written::Written;
+use crate::backend::{Enclosed, Left, StartError, Stdio};
 use crate::host::Host;
 use crate::life::LimitHit;
 use crate::spec::Command;
@@ -32,13 +33,20 @@ pub(super) struct Jailed {
     descriptors: VecDeque<OwnedFd>,
     next_command: u32,
     hits: Option<Vec<LimitHit>>,
+    written: Written,
 }
 
 /// How many ids of the host a shifted sandbox has.
 const SHIFTED_IDS: u32 = 0x1_0000;
 
 impl Jailed {
-    pub(super) fn new(born: Born, channel: OwnedFd, group: Group, shift: Option<u32>) -> Self {
+    pub(super) fn new(
+        born: Born,
+        channel: OwnedFd,
+        group: Group,
+        shift: Option<u32>,
+        written: Written,
+    ) -> Self {
         Self {
             born,
             channel,
@@ -49,6 +57,7 @@ impl Jailed {
             descriptors: VecDeque::new(),
             next_command: 0,
             hits: None,
+            written,
         }
     }
 
@@ -302,6 +311,11 @@ impl Enclosed for Jailed {
         )?)
     }
 
+    fn left(&self, writable: usize) -> io::Result<Left> {
+        let scratch = self.scratch.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        self.written.left(scratch, writable)
+    }
+
     fn id_shift(&self) -> Option<u32> {
         self.shift
     }
@@ -325,7 +339,8 @@ impl Enclosed for Jailed {
         let mut hits = self.group.hits();
         if let Some(room) = self.scratch.as_ref().map(rustix::fs::fstatvfs) {
             let room = room?;
-            hits.extend((room.f_bfree == 0).then_some(LimitHit::Disk));
+            let full = room.f_bfree == 0 || self.written.is_full();
+            hits.extend(full.then_some(LimitHit::Disk));
             hits.extend((room.f_ffree == 0).then_some(LimitHit::Inodes));
         }
         self.hits = Some(hits.clone());
@@ -359,7 +374,7 @@ mod tests {
         let run = belljar_base::RunId::new(belljar_base::Timestamp::from_nanos(1), 1);
         let group = Group::make(&Groups::None, run, &Limits::defaults(1 << 30)).unwrap();
         let (ours, theirs) = super::super::channel().unwrap();
-        let mut jail = Jailed::new(Born { pid, pidfd }, ours, group, None);
+        let mut jail = Jailed::new(Born { pid, pidfd }, ours, group, None, Written::default());
         wire::send_with(&theirs, bytes, &[]).unwrap();
         drop(theirs);
         (jail.next(Duration::from_secs(5)), jail)

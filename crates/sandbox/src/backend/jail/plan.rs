@@ -72,8 +72,8 @@ pub(crate) enum Deed {
         scoped: u64,
         rules: Vec<(CString, u64)>,
     },
-    /// The system-call filter.
-    Filter,
+    /// The system-call filter; or before it the one for files that are written in place.
+    Filter { in_place: bool },
 }
 
 /// A deed, and the wall that stands or falls with it.

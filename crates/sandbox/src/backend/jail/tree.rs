@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::landlock;
 use super::plan::{Deed, OPEN_BASE, ROOT, STAGE, Step, c, folders_to, inside};
+use super::written;
 use crate::host::Host;
-use crate::spec::Spec;
+use crate::spec::{Spec, Writable};
 use crate::template::Template;
 
 /// The trees that a privileged parent prepares and sends, in order: the child attaches them.
@@ -88,8 +89,8 @@ pub(super) fn build(spec: &Spec, template: &Template, host: &Host, steps: &mut V
     for path in &spec.reads {
         tree.show(path, path, true);
     }
-    for writable in &spec.writes {
-        tree.show(&writable.source, &writable.at, false);
+    for (number, writable) in spec.writes.iter().enumerate() {
+        tree.writable(number, writable);
     }
     // The scratch layer covers a directory of the host; what is needed of the host is opened
     // before that.
@@ -124,7 +125,8 @@ impl Tree<'_> {
     fn scratch(&mut self, spec: &Spec) {
         let limits = &spec.limits;
         // A few inodes are ours: the layers' own directories.
-        let (size, inodes) = (limits.disk_bytes, limits.inodes.saturating_add(32));
+        let ours = 32 + 8 * u64::try_from(spec.writes.len()).unwrap_or(0);
+        let (size, inodes) = (limits.disk_bytes, limits.inodes.saturating_add(ours));
         let data = format!("size={size},nr_inodes={inodes},mode=755");
         let mount = |source: &str, data: String| Deed::Mount {
             source: c(source),
@@ -293,6 +295,44 @@ impl Tree<'_> {
             };
             self.push("dev", link);
         }
+    }
+
+    /// Shows a file that can be written, in a directory of the scratch layer: only the file itself
+    /// is on the host's disk. A mounted file can be neither renamed nor removed, so that it stands
+    /// in a directory of its own, and its name where the command looks for it is a link.
+    fn writable(&mut self, number: usize, writable: &Writable) {
+        let (source, at) = (&writable.source, &writable.at);
+        let folder = source.parent().unwrap_or(source);
+        folders_to(at, &mut self.steps);
+        if !writable.in_place {
+            self.overlay("path", &written::layer(number), &[folder], at);
+            return;
+        }
+        let within = at.join(written::IN_PLACE);
+        for (kind, target) in [(written::NAMED, at), (written::BESIDE, &within)] {
+            let layer = format!("{STAGE}/{kind}/{number}");
+            for path in [format!("{STAGE}/{kind}"), layer.clone()] {
+                let (path, mode) = (c(path), 0o755);
+                self.push("root", Deed::Folder { path, mode });
+            }
+            let (path, mode) = (inside(target), 0o755);
+            self.push("root", Deed::Folder { path, mode });
+            let bind = Deed::Mount {
+                source: c(layer),
+                target: inside(target),
+                kind: c(""),
+                flags: libc::MS_BIND,
+                data: c(""),
+            };
+            self.push("path", bind);
+        }
+        let (name, target) = written::link(writable);
+        let link = Deed::Link {
+            path: inside(&name),
+            target: c(target.as_os_str().as_encoded_bytes()),
+        };
+        self.steps.push(Step::about("path", source, link));
+        self.show(source, &target, false);
     }
 
     /// Shows a file or directory of the host inside.

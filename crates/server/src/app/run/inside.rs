@@ -9,6 +9,8 @@ use super::Underway;
 
 /// Where databases are inside a sandbox.
 pub(super) const DATABASES: &str = "/belljar/db";
+/// What each is called there, as in its branch.
+pub(super) const DATABASE: &str = "work.db";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Underway<'_> {
@@ -26,7 +28,7 @@ impl Underway<'_> {
             set("BELLJAR_RUN", self.id.to_string().as_ref()),
         ];
         for name in self.request.databases.keys() {
-            let path = format!("{DATABASES}/{name}/work.db");
+            let path = format!("{DATABASES}/{name}/{DATABASE}");
             environment.push(set(
                 &name.url_variable(),
                 format!("sqlite:///{path}").as_ref(),
