@@ -118,3 +118,11 @@ pub const RESOLVED_SECONDS_MAX: u32 = 300;
 pub const UNRESOLVED_SECONDS_MAX: u32 = 30;
 /// After how long it is looked again which name servers the system asks, in seconds.
 pub const NAME_SERVERS_KEPT_SECONDS: u64 = 5;
+/// Rules of one run, allowing and denying.
+pub const EGRESS_RULES_MAX: usize = 1024;
+/// One rule of the command line, in bytes.
+pub const EGRESS_RULE_BYTES_MAX: usize = 2048;
+/// The path of one request that is judged, in bytes.
+pub const EGRESS_PATH_BYTES_MAX: usize = 8192;
+/// Connections that wait at a door of the gate until it takes them.
+pub const DOOR_WAITING_CONNECTIONS_MAX: i32 = 1024;

@@ -5,12 +5,17 @@
 
 mod host; // names and addresses in one canonical form
 mod address; // which addresses are nobody's to dial unless a rule names them
+mod path; // paths in one canonical form
 mod rule; // what a rule says
+mod text; // a rule as the command line has it
 mod decide; // the three questions
+mod refuse; // the words of a refusal
 
 pub use address::{Sort, sort_of};
 pub use decide::{
-    Asked, Request, decide_address, decide_connection, decide_name, decide_request, terminates,
+    Asked, Request, decide_address, decide_connection, decide_name, decide_request, is_observed,
+    judged_path, terminates,
 };
 pub use host::{Host, HostError, HostName};
+pub use path::{PathError, canonical_path};
 pub use rule::{Effect, HostPattern, Mode, Quota, Rule, RuleError, Rules, Scheme};
