@@ -6,6 +6,7 @@ mod gate; // one per process: threads, resolver, trust
 mod judge; // the one place that decides and writes
 mod scribe; // the thread that makes records durable
 mod resolve; // names to addresses, asked once
+mod dns; // the name server of a sandbox
 mod dial; // connects to checked addresses only
 mod authority; // the run's own certificates
 mod trust; // whom the gate believes on the far side
