@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use belljar_base::Refusal;
 
-use super::address::{Sort, is_named_by, is_within, sort_of};
+use super::address::{is_named_by, is_public, is_within};
 use super::host::{Host, HostName};
 use super::path::canonical_path;
 use super::refuse;
@@ -203,10 +203,6 @@ fn permitting<'a>(rules: &'a Rules, asked: &Asked<'_>, address: IpAddr) -> Optio
             (itself && rule.net().is_some_and(names))
                 || (rule.is_about(asked.host, own) && rule.addresses.iter().any(names))
         })
-}
-
-fn is_public(address: IpAddr, own: &[IpAddr]) -> bool {
-    sort_of(address) == Sort::Public && !own.contains(&address.to_canonical())
 }
 
 fn of(rules: &Rules, effect: Effect) -> impl Iterator<Item = &Rule> {

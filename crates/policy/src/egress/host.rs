@@ -201,3 +201,296 @@ impl fmt::Display for Host {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a text becomes: `name …`, `address …` or `refused`.
+    fn read(text: &str) -> String {
+        match text.parse() {
+            Ok(Host::Name(name)) => format!("name {name}"),
+            Ok(Host::Address(address)) => format!("address {address}"),
+            Err(_) => "refused".to_owned(),
+        }
+    }
+
+    fn check(table: &[(&str, &str)]) {
+        for (text, wanted) in table {
+            assert_eq!(read(text), *wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_have_one_form() {
+        let long = "a".repeat(63);
+        let whole = format!("{long}.{long}.{long}.{}", "a".repeat(61));
+        check(&[
+            ("example.com", "name example.com"),
+            ("EXAMPLE.Com.", "name example.com"),
+            ("localhost", "name localhost"),
+            ("_sip._tcp.example.com", "name _sip._tcp.example.com"),
+            ("my_bucket.example.com", "name my_bucket.example.com"),
+            ("r3---sn-a.example.com", "name r3---sn-a.example.com"),
+            ("bücher.example", "name xn--bcher-kva.example"),
+            ("XN--BCHER-KVA.example", "name xn--bcher-kva.example"),
+            ("straße.example", "name xn--strae-oqa.example"),
+            ("ｅｘａｍｐｌｅ。ｃｏｍ．", "name example.com"),
+            ("ex\u{ad}ample.com", "name example.com"),
+            ("1.example", "name 1.example"),
+            ("0x7f.example", "name 0x7f.example"),
+            ("1e3", "name 1e3"),
+            (&long, &format!("name {long}")),
+            (&whole, &format!("name {whole}")),
+            (&format!("{whole}."), &format!("name {whole}")),
+        ]);
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        let label = "a".repeat(64);
+        let whole = "a.".repeat(126) + "aa";
+        for text in [
+            "",
+            ".",
+            "..",
+            "a..",
+            "a..b",
+            ".a",
+            "。",
+            "a。。b",
+            "\u{ad}",
+            "\u{200b}",
+            "-a.example",
+            "a-.example",
+            "xn--",
+            "xn--a",
+            "xn--\u{fc}",
+            "a b",
+            " a",
+            "a ",
+            "a\t",
+            "a\n",
+            "a\r\nb",
+            "a\0",
+            "a%00",
+            "a%41",
+            "user@a",
+            "a:80",
+            "a:",
+            "a/",
+            "/a",
+            "a\\b",
+            "a#b",
+            "a?b",
+            "a,b",
+            "a;b",
+            "*",
+            "*.a",
+            "(a)",
+            "{a}",
+            "a|b",
+            "a\"b",
+            "a'b",
+            "`a`",
+            "a$b",
+            "a&b",
+            "a=b",
+            "a+b",
+            "a~b",
+            "a!b",
+            "<a>",
+            "^a",
+            "a\u{7f}",
+            "a\u{85}",
+            "a\u{3000}b",
+            "a\u{202e}b",
+            "a\u{fffd}b",
+            "a℀b",
+            "[a]",
+            "[]",
+            "[::1",
+            "::1]",
+            "[[::1]]",
+            "[127.0.0.1]",
+            "::1%eth0",
+            "[fe80::1%25eth0]",
+            "[::1]:80",
+            "::1.",
+            "::：１",
+            "1:2",
+            ":::",
+            "::ffff:127.1",
+            "http://a",
+            &label,
+            &whole,
+        ] {
+            assert_eq!(read(text), "refused", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_notation_of_an_address_is_that_address() {
+        check(&[
+            ("127.0.0.1", "address 127.0.0.1"),
+            ("127.0.0.1.", "address 127.0.0.1"),
+            ("2130706433", "address 127.0.0.1"),
+            ("017700000001", "address 127.0.0.1"),
+            ("0x7f000001", "address 127.0.0.1"),
+            ("0X7F000001", "address 127.0.0.1"),
+            ("0x7f.1", "address 127.0.0.1"),
+            ("0177.0.0.1", "address 127.0.0.1"),
+            ("127.1", "address 127.0.0.1"),
+            ("127.0.1", "address 127.0.0.1"),
+            ("127.0.0.0x1", "address 127.0.0.1"),
+            ("000000000000177.0.0.1", "address 127.0.0.1"),
+            ("0x00000000000000007f.1", "address 127.0.0.1"),
+            ("１２７。０。０。１", "address 127.0.0.1"),
+            ("１２７．１", "address 127.0.0.1"),
+            ("①②⑦.1", "address 127.0.0.1"),
+            ("0ｘ7f.1", "address 127.0.0.1"),
+            ("12\u{ad}7.1", "address 127.0.0.1"),
+            ("0", "address 0.0.0.0"),
+            ("4294967295", "address 255.255.255.255"),
+            ("1.16777215", "address 1.255.255.255"),
+            ("1.2.65535", "address 1.2.255.255"),
+            ("169.254.43518", "address 169.254.169.254"),
+            ("::1", "address ::1"),
+            ("[::1]", "address ::1"),
+            ("0:0:0:0:0:0:0:1", "address ::1"),
+            ("2001:DB8::A", "address 2001:db8::a"),
+            ("::ffff:127.0.0.1", "address 127.0.0.1"),
+            ("[::FFFF:a9fe:a9fe]", "address 169.254.169.254"),
+            ("::127.0.0.1", "address ::7f00:1"),
+        ]);
+    }
+
+    #[test]
+    fn what_looks_like_an_address_and_is_none_is_refused() {
+        for text in [
+            "256.0.0.1",
+            "1.2.3.256",
+            "1.2.3.4.5",
+            "1.2.3.4.5.6",
+            "4294967296",
+            "1.16777216",
+            "1.2.65536",
+            "08",
+            "1.2.3.08",
+            "0x",
+            "1.0x",
+            "0x1.0x",
+            "0x100000000",
+            "0xg",
+            "a.0xg",
+            "a.1",
+            "example.123",
+            "a.0x1",
+            "1..2",
+            "1.2.3.",
+            "1.2.3..4",
+            "+1",
+            "-1",
+            "1.+2",
+            "0x+1",
+            "99999999999999999999",
+            "1.2.3.4a.5",
+            "0b1.1",
+            "1_0.1",
+        ] {
+            // A trailing dot is the root's: `1.2.3.` is `1.2.3`.
+            let wanted = if text == "1.2.3." {
+                "address 1.2.0.3"
+            } else {
+                "refused"
+            };
+            assert_eq!(read(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn below_is_by_whole_labels() {
+        let name = |text: &str| text.parse::<HostName>().unwrap();
+        let base = name("example.com");
+        assert!(name("a.example.com").is_below(&base));
+        assert!(name("a.b.example.com").is_below(&base));
+        assert!(!name("example.com").is_below(&base));
+        assert!(!name("badexample.com").is_below(&base));
+        assert!(!name("com").is_below(&base));
+    }
+
+    #[test]
+    fn an_error_shows_nothing_that_moves_a_cursor() {
+        let error = "a\u{1b}[2J\r\nb".parse::<Host>().unwrap_err();
+        let text = "`a\u{fffd}[2J\u{fffd}\u{fffd}b` is not a host name or an address";
+        assert_eq!(error.to_string(), text);
+    }
+
+    /// Texts near the ones that matter.
+    fn near() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just(".".to_owned()),
+            Just("。".to_owned()),
+            "[0-9]{1,4}",
+            "0[0-7]{1,4}",
+            "0[xX][0-9a-fA-F]{0,5}",
+            "[a-z0-9-]{1,8}",
+            "xn--[a-z0-9-]{1,8}",
+            "[０-９ａ-ｚ①-⑨]{1,3}",
+            "[:\\[\\]%@/_ -]",
+            "\\PC",
+            any::<char>().prop_map(String::from),
+        ];
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+    }
+
+    fn holds(text: &str) -> Result<(), TestCaseError> {
+        let Ok(host) = text.parse::<Host>() else {
+            return Ok(());
+        };
+        let again = host.to_string();
+        prop_assert_eq!(again.parse(), Ok(host.clone()));
+        if let Host::Name(name) = &host {
+            let name = name.as_str();
+            prop_assert!((1..=253).contains(&name.len()));
+            prop_assert!(name.split('.').all(|label| (1..=63).contains(&label.len())));
+            let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+            prop_assert!(name.bytes().all(plain));
+            prop_assert!(version_4(name).is_none() && !ends_in_number(name));
+            prop_assert!(name.parse::<IpAddr>().is_err());
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn one_form_and_never_an_address_as_a_name(text in near()) {
+            holds(&text)?;
+        }
+
+        #[test]
+        fn any_text_has_an_answer(text in any::<String>()) {
+            holds(&text)?;
+        }
+
+        #[test]
+        fn every_address_in_every_notation(bits in any::<u32>(), forms in any::<[u8; 4]>(), parts in 1_usize..=4) {
+            let address = Ipv4Addr::from(bits);
+            let mut numbers: Vec<u32> = address.octets().iter().take(parts - 1).map(|b| u32::from(*b)).collect();
+            let left = 8 * (5 - u32::try_from(parts).unwrap());
+            numbers.push(if left == 32 { bits } else { bits & ((1 << left) - 1) });
+            let text: Vec<String> = numbers.iter().zip(forms).map(|(number, form)| match form % 4 {
+                0 => format!("{number}"),
+                1 => format!("0{number:o}"),
+                2 => format!("0x{number:x}"),
+                _ => format!("0X{number:08X}"),
+            }).collect();
+            prop_assert_eq!(text.join(".").parse(), Ok(Host::Address(IpAddr::V4(address))));
+            let mapped = address.to_ipv6_mapped();
+            prop_assert_eq!(format!("[{mapped}]").parse(), Ok(Host::Address(IpAddr::V4(address))));
+        }
+    }
+}
