@@ -126,3 +126,7 @@ pub const EGRESS_RULE_BYTES_MAX: usize = 2048;
 pub const EGRESS_PATH_BYTES_MAX: usize = 8192;
 /// Connections that wait at a door of the gate until it takes them.
 pub const DOOR_WAITING_CONNECTIONS_MAX: i32 = 1024;
+/// What one pipe holds that tunnels move their bytes through, in bytes.
+pub const EGRESS_PIPE_BYTES: usize = 256 << 10;
+/// Pipes that wait for the next tunnel with something to move.
+pub const EGRESS_PIPES_MAX: usize = 64;

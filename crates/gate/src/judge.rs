@@ -16,7 +16,7 @@ use belljar_ledger::Event;
 use belljar_policy::Decision;
 use belljar_policy::egress::{
     Asked, Host, HostName, Mode, Request, Rules, Scheme, decide_address, decide_connection,
-    decide_name, decide_request,
+    decide_name, decide_request, is_observed,
 };
 use tokio::sync::watch;
 
@@ -126,7 +126,8 @@ impl Judge {
     pub(crate) async fn name(&self, name: &HostName) -> Result<(), Refused> {
         let rules = self.rules();
         let attempt = Attempt::dns(name);
-        let allowed = match Self::heard(&rules, decide_name(&rules, name)) {
+        let observed = rules.mode == Mode::Observe;
+        let allowed = match Allowed::of(decide_name(&rules, name), observed) {
             Ok(allowed) => allowed,
             Err(refused) => return Err(self.refuse(attempt, refused).await),
         };
@@ -141,7 +142,7 @@ impl Judge {
     /// nothing leaves before [`Judge::connection`].
     pub(crate) async fn admit(&self, asked: &Asked<'_>) -> Result<(), Refused> {
         let rules = self.rules();
-        match Self::heard(&rules, decide_connection(&rules, asked)) {
+        match Self::heard(&rules, asked, decide_connection(&rules, asked)) {
             Ok(_allowed) => Ok(()),
             Err(refused) => Err(self.refuse(Attempt::connection(asked), refused).await),
         }
@@ -155,10 +156,11 @@ impl Judge {
         let rules = self.rules();
         let mut attempt = Attempt::connection(asked);
         let share = self.meter.share(asked.host);
-        let decided = Self::heard(&rules, decide_connection(&rules, asked)).and_then(|allowed| {
-            let begun = self.meter.begin(&share, &rules, Begun::Connection);
-            begun.map(|()| allowed)
-        });
+        let decided =
+            Self::heard(&rules, asked, decide_connection(&rules, asked)).and_then(|allowed| {
+                let begun = self.meter.begin(&share, &rules, Begun::Connection);
+                begun.map(|()| allowed)
+            });
         let allowed = match decided {
             Ok(allowed) => allowed,
             Err(refused) => return Err(self.refuse(attempt, refused).await),
@@ -199,10 +201,11 @@ impl Judge {
         let rules = self.rules();
         let attempt = Attempt::request(request, address.map(|to| to.ip()), secrets);
         let share = self.meter.share(request.asked.host);
-        let decided = Self::heard(&rules, decide_request(&rules, request)).and_then(|allowed| {
-            let begun = self.meter.begin(&share, &rules, Begun::Request);
-            begun.map(|()| allowed)
-        });
+        let decided = Self::heard(&rules, &request.asked, decide_request(&rules, request))
+            .and_then(|allowed| {
+                let begun = self.meter.begin(&share, &rules, Begun::Request);
+                begun.map(|()| allowed)
+            });
         let allowed = match decided {
             Ok(allowed) => allowed,
             Err(refused) => return Err(self.refuse(attempt, refused).await),
@@ -280,23 +283,9 @@ impl Judge {
         }
     }
 
-    /// The decision as the mode has it.
-    fn heard(rules: &Rules, decision: Decision) -> Result<Allowed, Refused> {
-        match decision {
-            Decision::Allow { rule, reason } => Ok(Allowed {
-                rule,
-                reason,
-                observed: false,
-            }),
-            Decision::Hold(refusal) | Decision::Deny(refusal) => match rules.mode {
-                Mode::Enforce => Err(Refused::policy(refusal)),
-                Mode::Observe => Ok(Allowed {
-                    rule: refusal.rule,
-                    reason: refusal.reason,
-                    observed: true,
-                }),
-            },
-        }
+    /// The decision about a connection or request, as the mode has it.
+    fn heard(rules: &Rules, asked: &Asked<'_>, decision: Decision) -> Result<Allowed, Refused> {
+        Allowed::of(decision, is_observed(rules, asked, None))
     }
 
     async fn write(&self, id: u64, attempt: &Attempt, allowed: &Allowed) -> Result<(), Refused> {
@@ -352,11 +341,31 @@ impl Judge {
     }
 }
 
-/// Whether an address may be dialled. Neither mode lets a doubtful one pass, and the sandbox is not
-/// told which it was.
-fn checked(rules: &Rules, asked: &Asked<'_>, address: IpAddr) -> Result<(), Refused> {
+impl Allowed {
+    /// What passes by a rule, or because rules are only observed.
+    fn of(decision: Decision, observed: bool) -> Result<Self, Refused> {
+        let (rule, reason, observed) = match decision {
+            Decision::Allow { rule, reason } => (rule, reason, false),
+            Decision::Hold(refusal) | Decision::Deny(refusal) if observed => {
+                (refusal.rule, refusal.reason, true)
+            }
+            Decision::Hold(refusal) | Decision::Deny(refusal) => {
+                return Err(Refused::policy(refusal));
+            }
+        };
+        Ok(Self {
+            rule,
+            reason,
+            observed,
+        })
+    }
+}
+
+/// Whether an address may be dialled. The sandbox is not told which it was.
+pub(crate) fn checked(rules: &Rules, asked: &Asked<'_>, address: IpAddr) -> Result<(), Refused> {
     match decide_address(rules, asked, address) {
         Decision::Allow { .. } => Ok(()),
+        Decision::Hold(_) | Decision::Deny(_) if is_observed(rules, asked, Some(address)) => Ok(()),
         Decision::Hold(refusal) | Decision::Deny(refusal) => {
             Err(Refused::by(code::IP_DENIED, refusal))
         }

@@ -7,6 +7,10 @@ mod judge; // the one place that decides and writes
 mod scribe; // the thread that makes records durable
 mod resolve; // names to addresses, asked once
 mod dns; // the name server of a sandbox
+pub mod hello; // the first words of TLS
+pub mod proxy; // what programs that know of a proxy say
+mod sniff; // what a client speaks, by its first bytes
+mod tunnel; // bytes that pass unread, without a buffer while idle
 mod dial; // connects to checked addresses only
 mod authority; // the run's own certificates
 mod trust; // whom the gate believes on the far side

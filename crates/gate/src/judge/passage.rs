@@ -9,13 +9,13 @@ use std::time::Duration;
 use belljar_ledger::{Event, Text};
 use belljar_policy::Decision;
 use belljar_policy::egress::{
-    Asked, Host, Mode, Request, Rules, Scheme, decide_address, decide_connection, decide_request,
+    Asked, Host, Request, Rules, Scheme, decide_connection, decide_request, is_observed,
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::Judge;
 use super::meter::{Share, idle_limit, tunnel_limit};
-use super::refused::{Refused, code};
+use super::refused::Refused;
+use super::{Judge, checked};
 
 /// What an allowed attempt was about.
 pub(crate) struct Right {
@@ -202,16 +202,10 @@ impl Right {
             }
         };
         if let Decision::Hold(refusal) | Decision::Deny(refusal) = decision
-            && rules.mode == Mode::Enforce
+            && !is_observed(rules, &asked, None)
         {
             return Some(Refused::policy(refusal));
         }
-        let decision = decide_address(rules, &asked, self.address?);
-        match decision {
-            Decision::Allow { .. } => None,
-            Decision::Hold(refusal) | Decision::Deny(refusal) => {
-                Some(Refused::by(code::IP_DENIED, refusal))
-            }
-        }
+        checked(rules, &asked, self.address?).err()
     }
 }

@@ -8,12 +8,16 @@ use serde_json::json;
 
 /// The codes that an agent can rely on.
 pub(crate) mod code {
-    /// No rule lets the host, port or path through.
+    /// No rule lets the host through.
     pub(crate) const HOST_DENIED: &str = "egress.host_denied";
     /// The address is nobody's to dial.
     pub(crate) const IP_DENIED: &str = "egress.ip_denied";
     /// The name inside TLS or HTTP is not the name of the connection.
     pub(crate) const SNI_MISMATCH: &str = "egress.sni_mismatch";
+    /// A rule lets the host through, but not on this port.
+    pub(crate) const PORT_DENIED: &str = "egress.port_denied";
+    /// A rule lets the host through, but not to this path.
+    pub(crate) const PATH_DENIED: &str = "egress.path_denied";
     /// A rule lets the host through, but not with this method.
     pub(crate) const METHOD_DENIED: &str = "egress.method_denied";
     /// Not a protocol that the gate can judge, or not spoken as it is written.
@@ -28,11 +32,13 @@ pub(crate) mod code {
     pub(crate) const AUDIT: &str = "audit.unavailable";
 
     /// All of them.
-    pub(crate) const ALL: [&str; 9] = [
+    pub(crate) const ALL: [&str; 11] = [
         HOST_DENIED,
         IP_DENIED,
         SNI_MISMATCH,
         METHOD_DENIED,
+        PORT_DENIED,
+        PATH_DENIED,
         PROTO_DENIED,
         QUOTA,
         SECRET_SCOPE,
@@ -50,6 +56,8 @@ pub(crate) struct Refused {
     pub(crate) refusal: Refusal,
     /// The record of it, as `RUN/ATTEMPT`; empty before it is written.
     pub(crate) reference: String,
+    /// What was said is not just denied but malformed.
+    malformed: bool,
 }
 
 impl Refused {
@@ -68,6 +76,7 @@ impl Refused {
             code,
             refusal,
             reference: String::new(),
+            malformed: false,
         }
     }
 
@@ -86,6 +95,14 @@ impl Refused {
         )
     }
 
+    /// What is no request at all, and why.
+    pub(crate) fn malformed(reason: impl Into<String>) -> Self {
+        Self {
+            malformed: true,
+            ..Self::protocol(reason)
+        }
+    }
+
     /// A quota that is used up.
     pub(crate) fn quota(what: &str) -> Self {
         Self::new(
@@ -98,6 +115,7 @@ impl Refused {
     /// The status of an HTTP answer.
     pub(crate) fn status(&self) -> u16 {
         match self.code {
+            _ if self.malformed => 400,
             code::QUOTA => 429,
             code::UNREACHABLE => 502,
             code::AUDIT => 503,
@@ -120,7 +138,11 @@ impl Refused {
     fn render(&self, room: usize) -> Vec<u8> {
         let retry = match self.code {
             code::QUOTA | code::UNREACHABLE | code::AUDIT => "after_ms",
-            code::HOST_DENIED | code::IP_DENIED | code::METHOD_DENIED => "with_approval",
+            code::HOST_DENIED
+            | code::IP_DENIED
+            | code::METHOD_DENIED
+            | code::PORT_DENIED
+            | code::PATH_DENIED => "with_approval",
             _ => "never",
         };
         json!({
