@@ -64,6 +64,8 @@ impl Bench {
             branches: Vec::new(),
             reads: Vec::new(),
             writes: Vec::new(),
+            shows: Vec::new(),
+            network: belljar_sandbox::network::Network::None,
             limits: Limits::defaults(self.host.memory_bytes),
         };
         Ok(self.jail.start(&spec, &self.template)?)

@@ -9,6 +9,7 @@ use belljar_base::frame::Tell;
 use belljar_base::{HasKind, Kind, Refusal};
 
 use crate::life::LimitHit;
+use crate::network::Doors;
 use crate::spec::{Command, Spec};
 use crate::template::Template;
 
@@ -72,6 +73,9 @@ pub trait Enclosed: Send {
     /// # Errors
     /// When there is no such file, or the scratch layer cannot be read.
     fn left(&self, writable: usize) -> std::io::Result<Left>;
+
+    /// The doors of the gate in a gated sandbox, once.
+    fn doors(&mut self) -> Option<Doors>;
 
     /// The host's id of the sandbox's id 0, where ids are shifted.
     fn id_shift(&self) -> Option<u32>;

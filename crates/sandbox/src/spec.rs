@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use belljar_base::{RunId, bounds};
 
+use crate::network::Network;
+
 /// A sandbox to start.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -17,6 +19,11 @@ pub struct Spec {
     pub reads: Vec<PathBuf>,
     /// Files of the host that can be written inside: branches made by other means.
     pub writes: Vec<Writable>,
+    /// Files and directories of the host that can be read inside at other paths than their own,
+    /// in place of what is there.
+    pub shows: Vec<Shown>,
+    /// What it reaches.
+    pub network: Network,
     /// What the kernel holds it to.
     pub limits: Limits,
 }
@@ -40,6 +47,15 @@ pub struct Writable {
     /// (`Host::holds_size`). Otherwise into the scratch layer, to which the file is copied when it
     /// is first opened for writing.
     pub in_place: bool,
+}
+
+/// A file or directory of the host that can be read inside at another path.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// What is shown; an ordinary user or a shifted root must be able to read it.
+    pub source: PathBuf,
+    /// Where it is inside. A link there that the host has too is followed.
+    pub at: PathBuf,
 }
 
 /// A command to run inside.

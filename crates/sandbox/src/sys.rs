@@ -7,6 +7,7 @@
 mod birth; // the parent's side: the clone into new namespaces
 mod child; // the child's life from the clone to the guest's first instruction
 mod deeds; // one step of the child's plan
+mod network; // messages to the kernel and sockets that furnish a network namespace
 mod confine; // what the child gives up: capabilities, paths, calls
 mod signal; // ending a process, and hearing that we shall end
 

@@ -13,6 +13,9 @@ use rustix::net::{
 
 use crate::sys::TREES_MAX;
 
+/// The most descriptors that come at once: a layer and the gate's doors.
+const RECEIVED_MAX: usize = 16;
+
 /// Sends bytes; the descriptors go with the first of them.
 pub(crate) fn send_with(
     channel: &OwnedFd,
@@ -39,7 +42,7 @@ pub(crate) fn send_with(
 /// Receives what is there; no bytes means the other end is closed.
 pub(crate) fn receive(channel: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0_u8; 16 << 10];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RECEIVED_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut slice = [io::IoSliceMut::new(&mut bytes)];
     let message = recvmsg(channel, &mut slice, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;

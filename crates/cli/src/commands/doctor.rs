@@ -61,6 +61,8 @@ fn prove(settings: &Settings, host: &Arc<Host>) -> Result<(), String> {
         branches: Vec::new(),
         reads: Vec::new(),
         writes: Vec::new(),
+        shows: Vec::new(),
+        network: belljar_sandbox::network::Network::None,
         limits: Limits::defaults(host.memory_bytes),
     };
     let mut sandbox = jail

@@ -6,6 +6,7 @@ mod tree; // which file systems, where
 mod written; // files of the host that are written, and how far they may grow
 mod landlock; // what may be done below which path
 pub(crate) mod cgroup; // limits, by control groups
+mod network; // what furnishes the network namespace
 mod enclosed; // a jail that runs
 mod refusal; // a failed step, in words a person can act on
 
@@ -98,6 +99,7 @@ const GUEST_BYTES_MIN: u64 = 32 << 20;
 fn bounded(spec: &Spec) -> Result<(), StartError> {
     let named = spec.branches.iter().map(|branch| &branch.directory);
     let named = named.chain(&spec.reads);
+    let named = named.chain(spec.shows.iter().map(|shown| &shown.source));
     let mut named = named.chain(spec.writes.iter().map(|writable| &writable.source));
     named.nth(SHOWN_PATHS_MAX).map_or(Ok(()), |path| {
         Err(StartError::Path {
@@ -130,7 +132,7 @@ fn compose(
         "uts namespace",
         Deed::HostName { name: c("belljar") },
     ));
-    steps.push(Step::new("network namespace", Deed::Loopback));
+    network::steps(spec.network, steps);
     let limits = &spec.limits;
     for (resource, value) in [
         (libc::RLIMIT_NOFILE, limits.open_files),

@@ -1,6 +1,7 @@
 //! The child's life between the clone and the guest's first instruction. It allocates nothing,
 //! because another thread of the parent may have held a lock when it was copied.
 
+use std::iter;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -8,7 +9,7 @@ use std::ptr;
 use super::birth::Inheritance;
 use super::deeds::perform;
 use super::{TREES_MAX, checked, errno};
-use crate::backend::jail::plan::PROGRAM;
+use crate::backend::jail::plan::{DOORS, DOORS_MAX, PROGRAM};
 
 /// The guest finds its channel at this number.
 const CHANNEL: RawFd = 3;
@@ -53,7 +54,7 @@ pub(super) fn child(inheritance: &Inheritance<'_>) -> ! {
     // The parent's death closes the channel; the guest then ends, and the kernel ends every
     // process of its namespace. A death signal would fire when the starting thread ends.
     standard_streams();
-    hand_over_scratch();
+    hand_over();
     let name = c"belljar-guest";
     let arguments = [name.as_ptr(), ptr::null()];
     let environment = [ptr::null::<libc::c_char>()];
@@ -181,8 +182,9 @@ fn await_trees(expected: usize) -> bool {
     }
 }
 
-/// Sends the scratch layer with the word that the plan is done.
-fn hand_over_scratch() {
+/// Sends the scratch layer, and the gate's doors where there are some, with the word that the plan
+/// is done.
+fn hand_over() {
     let mut bytes = [0_u8; 8];
     bytes.split_at_mut(4).0.copy_from_slice(&DONE.to_le_bytes());
     let mut vector = libc::iovec {
@@ -190,22 +192,35 @@ fn hand_over_scratch() {
         iov_len: 8,
     };
     let mut control = Control([0; 16 + 4 * TREES_MAX]);
+    let mut count = 0_usize;
+    let places = control.0.get_mut(16..).unwrap_or_default();
+    let numbers = iter::once(SCRATCH).chain(DOORS..DOORS + DOORS_MAX);
+    for (place, number) in places
+        .chunks_exact_mut(4)
+        .zip(numbers.filter(|one| open(*one)))
+    {
+        place.copy_from_slice(&number.to_ne_bytes());
+        count += 1;
+    }
     // SAFETY: msghdr is plain integers and pointers, for which zero means absent.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     message.msg_iov = &raw mut vector;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = 24;
+    message.msg_controllen = (16 + 4 * count).next_multiple_of(8);
     let header = libc::cmsghdr {
-        cmsg_len: 20,
+        cmsg_len: 16 + 4 * count,
         cmsg_level: libc::SOL_SOCKET,
         cmsg_type: libc::SCM_RIGHTS,
     };
     // SAFETY: the buffer is aligned and longer than the header.
     unsafe { control.0.as_mut_ptr().cast::<libc::cmsghdr>().write(header) };
-    if let Some(place) = control.0.get_mut(16..20) {
-        place.copy_from_slice(&SCRATCH.to_ne_bytes());
-    }
     // SAFETY: all pointers in the message are valid for their lengths.
     unsafe { libc::sendmsg(CHANNEL, &raw const message, libc::MSG_NOSIGNAL) };
+}
+
+/// Whether a descriptor is open: everything of the parent's was closed, so that it is the plan's.
+fn open(number: RawFd) -> bool {
+    // SAFETY: fcntl takes integers.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }

@@ -5,10 +5,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 
-use super::checked;
 use super::child::{SCRATCH, TREES};
 use super::confine::{drop_capabilities, filter, landlock, limit};
+use super::{checked, network};
 use crate::backend::jail::plan::Deed;
+use crate::network::Socket;
 
 /// Performs one deed; gives the error number if it fails.
 pub(super) fn perform(deed: &Deed) -> Result<(), i32> {
@@ -51,6 +52,18 @@ pub(super) fn perform(deed: &Deed) -> Result<(), i32> {
             checked(i64::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
         }
         Deed::Loopback => loopback(),
+        Deed::Netlink {
+            protocol,
+            messages,
+            optional,
+        } => match network::exchange(*protocol, &messages.bytes, messages.answers) {
+            Err(_) if *optional => Ok(()),
+            done => done,
+        },
+        Deed::Door { socket, number } => door(socket, *number),
+        Deed::Counters { number } => {
+            network::netlink(libc::NETLINK_NETFILTER).and_then(|raw| network::keep(raw, *number))
+        }
         Deed::Limit { resource, value } => limit(*resource, *value),
         Deed::Session => {
             // SAFETY: setsid takes nothing; a leader that already leads is no error here.
@@ -208,6 +221,15 @@ fn pivot(root: &CStr) -> Result<(), i32> {
     // SAFETY: the path is a C literal.
     checked(i64::from(unsafe { libc::chdir(c"/".as_ptr()) }))?;
     Ok(())
+}
+
+fn door(socket: &Socket, number: RawFd) -> Result<(), i32> {
+    match network::open(socket) {
+        Ok(raw) => network::keep(raw, number),
+        // A kernel without IPv6 has nothing that could be reached by it.
+        Err(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) if socket.at.is_ipv6() => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn loopback() -> Result<(), i32> {

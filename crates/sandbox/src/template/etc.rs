@@ -80,7 +80,8 @@ pub(super) fn write(root: &Path, host: &Host) -> io::Result<()> {
         ("hostname", "belljar\n"),
         (
             "resolv.conf",
-            "# No name server: there is no network yet.\n",
+            // Where the gate answers; without a network nobody does.
+            "nameserver 127.0.0.1\n",
         ),
         (
             "nsswitch.conf",

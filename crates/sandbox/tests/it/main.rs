@@ -13,4 +13,5 @@ mod escape_files; // attacks on the host's files
 mod escape_kernel; // attacks on the kernel
 mod escape_processes; // attacks on other processes
 mod escape_limits; // attacks on the limits
+mod escape_network; // attacks on the network
 mod life; // start, failure, streams, end

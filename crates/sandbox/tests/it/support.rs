@@ -95,6 +95,8 @@ pub(crate) fn jar() -> Jar {
             branches: Vec::new(),
             reads: Vec::new(),
             writes: Vec::new(),
+            shows: Vec::new(),
+            network: belljar_sandbox::network::Network::None,
             limits: limits(),
         },
         environment: vec![("PATH".into(), "/usr/bin:/bin:/usr/sbin:/sbin".into())],

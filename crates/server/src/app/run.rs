@@ -356,6 +356,8 @@ impl Underway<'_> {
                 .collect(),
             reads: self.request.reads.clone(),
             writes,
+            shows: Vec::new(),
+            network: belljar_sandbox::network::Network::None,
             limits: self.request.limits.clone(),
         };
         self.branched = self.runner.clock.now();

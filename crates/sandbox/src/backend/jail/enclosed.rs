@@ -18,6 +18,7 @@ use super::written::Written;
 use crate::backend::{Enclosed, Left, StartError, Stdio};
 use crate::host::Host;
 use crate::life::LimitHit;
+use crate::network::Doors;
 use crate::spec::Command;
 use crate::sys::{self, Born};
 use crate::wire;
@@ -29,6 +30,7 @@ pub(super) struct Jailed {
     group: Group,
     shift: Option<u32>,
     scratch: Option<OwnedFd>,
+    doors: Option<Doors>,
     bytes: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
     next_command: u32,
@@ -53,6 +55,7 @@ impl Jailed {
             group,
             shift,
             scratch: None,
+            doors: None,
             bytes: Vec::new(),
             descriptors: VecDeque::new(),
             next_command: 0,
@@ -172,6 +175,13 @@ impl Jailed {
             return Err(refusal::of_step(number, source, steps));
         }
         self.scratch = self.descriptors.pop_front();
+        if !self.descriptors.is_empty() {
+            let doors = Doors::of(self.descriptors.drain(..));
+            self.doors = Some(doors.map_err(|source| StartError::Step {
+                step: "take the doors of the gate",
+                source,
+            })?);
+        }
         Ok(())
     }
 
@@ -314,6 +324,10 @@ impl Enclosed for Jailed {
     fn left(&self, writable: usize) -> io::Result<Left> {
         let scratch = self.scratch.as_ref().ok_or(io::ErrorKind::NotFound)?;
         self.written.left(scratch, writable)
+    }
+
+    fn doors(&mut self) -> Option<Doors> {
+        self.doors.take()
     }
 
     fn id_shift(&self) -> Option<u32> {

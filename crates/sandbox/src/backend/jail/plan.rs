@@ -6,6 +6,9 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::network::Socket;
+use crate::network::netlink::Messages;
+
 /// Where the child builds the new tree: the scratch layer is mounted here, in the child's own
 /// mount namespace, and everything else below it.
 pub(super) const STAGE: &str = "/tmp";
@@ -13,6 +16,11 @@ pub(super) const STAGE: &str = "/tmp";
 pub(super) const ROOT: &str = "/tmp/m";
 /// The first of the numbers at which the child opens lower directories.
 pub(super) const OPEN_BASE: i32 = 256;
+
+/// The first of the numbers at which the child holds the gate's doors until they have been sent.
+pub(crate) const DOORS: i32 = 224;
+/// How many numbers there are for doors.
+pub(crate) const DOORS_MAX: i32 = 16;
 
 /// The child holds the guest's program at this number until it executes it.
 pub(crate) const PROGRAM: i32 = 4;
@@ -58,6 +66,17 @@ pub(crate) enum Deed {
     CgroupNamespace,
     /// Brings the loopback device up.
     Loopback,
+    /// Sends messages to the kernel that furnish the network namespace.
+    Netlink {
+        protocol: i32,
+        messages: Messages,
+        /// Whether a kernel that refuses them does no harm.
+        optional: bool,
+    },
+    /// Opens a door of the gate at a number; one of IPv6 only where the kernel has it.
+    Door { socket: Socket, number: i32 },
+    /// Opens the socket by which the supervisor reads what went nowhere.
+    Counters { number: i32 },
     /// Sets a resource limit, soft and hard.
     Limit { resource: u32, value: u64 },
     /// A session of its own, no terminal.

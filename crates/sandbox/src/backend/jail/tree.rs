@@ -92,6 +92,11 @@ pub(super) fn build(spec: &Spec, template: &Template, host: &Host, steps: &mut V
     for (number, writable) in spec.writes.iter().enumerate() {
         tree.writable(number, writable);
     }
+    for shown in &spec.shows {
+        // The template has the host's own links; a mount on one would land where it leads to.
+        let at = shown.at.canonicalize();
+        tree.show(&shown.source, at.as_ref().unwrap_or(&shown.at), true);
+    }
     // The scratch layer covers a directory of the host; what is needed of the host is opened
     // before that.
     steps.append(&mut tree.opened);

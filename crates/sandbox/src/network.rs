@@ -1,0 +1,63 @@
+//! The network of a sandbox whose only way out is the gate: a network namespace without any device
+//! but loopback, to which every address leads, and the doors in it: sockets that the supervisor
+//! holds and at which arrives whatever was meant to leave.
+//!
+//! The original destination of a connection at a transparent door is what
+//! `getsockopt(SOL_IP, SO_ORIGINAL_DST)` says, or `SOL_IPV6` for IPv6.
+
+pub(crate) mod netlink; // messages as bytes
+pub(crate) mod rules; // which messages make the network
+mod counters; // what went nowhere
+mod doors; // the sockets, told apart
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use counters::{Counters, Dropped};
+pub use doors::Doors;
+
+/// At this port of the loopback addresses arrive connections that were meant to leave.
+pub const TRANSPARENT_PORT: u16 = 1020;
+/// At this port of 127.0.0.1 programs find the gate when they ask for a proxy.
+pub const PROXY_PORT: u16 = 1021;
+/// At this port of the loopback addresses arrive all questions for names.
+pub const DNS_PORT: u16 = 53;
+/// The address that a gated sandbox has beside the loopback addresses (RFC 7335).
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
+
+/// What a sandbox reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Its own loopback addresses.
+    #[default]
+    None,
+    /// The gate's doors, and its own addresses.
+    Gated,
+}
+
+/// A socket to open in a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Socket {
+    /// Where it is bound.
+    pub(crate) at: SocketAddr,
+    /// Whether it is for datagrams; otherwise it listens for connections.
+    pub(crate) datagrams: bool,
+}
+
+/// The doors of every gated sandbox. Their ports are below 1024, where nothing of a run can bind.
+pub(crate) fn sockets() -> [Socket; 7] {
+    let four = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let six = IpAddr::from(Ipv6Addr::LOCALHOST);
+    [
+        (four, TRANSPARENT_PORT, false),
+        (six, TRANSPARENT_PORT, false),
+        (four, PROXY_PORT, false),
+        (four, DNS_PORT, true),
+        (six, DNS_PORT, true),
+        (four, DNS_PORT, false),
+        (six, DNS_PORT, false),
+    ]
+    .map(|(address, port, datagrams)| Socket {
+        at: SocketAddr::new(address, port),
+        datagrams,
+    })
+}
