@@ -162,6 +162,11 @@ fn bad_cell(number: u32) -> ImageError {
 }
 
 impl Cell {
+    /// Bytes of its payload that are in its page.
+    pub(crate) const fn local_bytes(&self) -> usize {
+        self.local_bytes
+    }
+
     /// Puts the whole payload together; `visit` is told each overflow page and may refuse it.
     pub(crate) fn payload(
         &self,

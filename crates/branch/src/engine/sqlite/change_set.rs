@@ -258,9 +258,15 @@ pub(crate) struct Writer {
     body: Vec<u8>,
     entry: Vec<u8>,
     entries: usize,
+    bytes_max: u64,
     pub(crate) changes: DatabaseChanges,
     open: bool,
 }
+
+/// The rows are longer than the databases that they come from can account for.
+#[derive(Debug, thiserror::Error)]
+#[error("what changed is longer than {0} bytes, which is more than the two databases explain")]
+pub(crate) struct TooLong(u64);
 
 impl Writer {
     /// Writes rows to `rows`, an empty file.
@@ -272,6 +278,7 @@ impl Writer {
             body: Vec::new(),
             entry: Vec::new(),
             entries: 0,
+            bytes_max: u64::MAX,
             changes: DatabaseChanges {
                 version: VERSION,
                 ..DatabaseChanges::default()
@@ -282,7 +289,15 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Refuses rows beyond so many bytes, with [`TooLong`].
+    pub(crate) const fn bound(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.at.saturating_add(bytes.len() as u64) > self.bytes_max {
+            return Err(io::Error::other(TooLong(self.bytes_max)));
+        }
         self.rows.write_all(bytes)?;
         self.hash.update(bytes);
         self.at += bytes.len() as u64;

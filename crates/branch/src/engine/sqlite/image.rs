@@ -218,6 +218,12 @@ impl Image {
         self.header.as_ref().map_or(0, |header| header.pages)
     }
 
+    /// Bytes of all its pages.
+    pub(crate) fn bytes(&self) -> u64 {
+        let of_page = |header: &Header| u64::from(header.pages) * u64::from(header.page_size);
+        self.header.as_ref().map_or(0, of_page)
+    }
+
     /// The main file, for comparing extents.
     pub(crate) const fn main(&self) -> &File {
         &self.main

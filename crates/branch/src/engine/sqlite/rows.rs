@@ -24,6 +24,8 @@ pub(crate) struct Stream<'a> {
     scratch: Vec<u8>,
     /// Overflow pages that may still be read: no page is in two rows.
     budget: u64,
+    /// Bytes of the page that may still be payload: no byte is in two rows.
+    room: usize,
 }
 
 impl<'a> Stream<'a> {
@@ -38,6 +40,7 @@ impl<'a> Stream<'a> {
             last: None,
             scratch: Vec::new(),
             budget: u64::from(image.pages()),
+            room: 0,
         }
     }
 
@@ -48,6 +51,8 @@ impl<'a> Stream<'a> {
             {
                 let cell = head.cell(*number, &self.page, self.usable, *index)?;
                 *index += 1;
+                let room = self.room.checked_sub(cell.local_bytes());
+                self.room = room.ok_or_else(|| ImageError::corrupt("rows overlap"))?;
                 let budget = &mut self.budget;
                 let mut spend = |_| match budget.checked_sub(1) {
                     Some(left) => {
@@ -83,6 +88,7 @@ impl<'a> Stream<'a> {
                 )));
             }
             self.at = Some((*number, head, 0));
+            self.room = self.page.len();
         }
     }
 }

@@ -1,15 +1,19 @@
 //! Turns a branch that nobody works on any more into a change set.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use belljar_base::{HasKind, Kind};
 
-use super::change_set::{self, DatabaseChanges, Writer};
+use super::change_set::{self, DatabaseChanges, TooLong, Writer};
 use super::clone::{DATABASE, WORK};
 use super::diff::{self, DiffError};
 use super::image::{Image, ImageError};
 use super::regular;
+
+/// Bytes that the rows of a change set may have, however small the databases are.
+const ROWS_BYTES_FREE: u64 = 64 << 20;
 
 /// Why a branch could not be compared with what it came from.
 #[derive(Debug, thiserror::Error)]
@@ -72,32 +76,44 @@ pub fn seal_left(
     let open = || Image::open_with(work, companions).map_err(DiffError::Work);
     let (changes, rows) = match compare(directory, open, file) {
         Ok(done) => done,
-        Err(DiffError::Write(source)) => return Err(write(source)),
+        Err(DiffError::Write(source)) => {
+            let too_long = source.get_ref().and_then(|inner| inner.downcast_ref());
+            let Some(too_long) = too_long.map(TooLong::to_string) else {
+                return Err(write(source));
+            };
+            unreadable(directory, too_long).map_err(write)?
+        }
         Err(DiffError::Base(source)) => {
             return Err(SealError::Base {
                 path: directory.join("base.db"),
                 source,
             });
         }
-        Err(DiffError::Work(error)) => {
-            let file = change_set::create_rows(directory).map_err(write)?;
-            let mut writer = Writer::new(file).map_err(write)?;
-            writer.changes.unreadable = Some(reason(&error));
-            writer.finish().map_err(write)?
-        }
+        Err(DiffError::Work(error)) => unreadable(directory, reason(&error)).map_err(write)?,
     };
     change_set::seal(directory, &changes, &rows).map_err(write)?;
     Ok(changes)
 }
 
+/// A change set that says only why there is none.
+fn unreadable(directory: &Path, reason: String) -> io::Result<(DatabaseChanges, File)> {
+    let mut writer = Writer::new(change_set::create_rows(directory)?)?;
+    writer.changes.unreadable = Some(reason);
+    writer.finish()
+}
+
 fn compare(
     directory: &Path,
     work: impl FnOnce() -> Result<Image, DiffError>,
-    file: std::fs::File,
-) -> Result<(DatabaseChanges, std::fs::File), DiffError> {
+    file: File,
+) -> Result<(DatabaseChanges, File), DiffError> {
     let base = Image::open(&directory.join("base.db")).map_err(DiffError::Base)?;
     let work = work()?;
     let mut writer = Writer::new(file).map_err(DiffError::Write)?;
+    // A value takes more bytes in a change set than in a page, but not many times as many. A
+    // hostile file has one page in many rows, or one long default in each.
+    let explained = base.bytes().saturating_add(work.bytes());
+    writer.bound(explained.saturating_mul(4).saturating_add(ROWS_BYTES_FREE));
     diff::diff(&base, &work, &mut writer)?;
     writer.finish().map_err(DiffError::Write)
 }

@@ -196,6 +196,59 @@ fn every_byte_changed() {
     assert!(answers[0] > 0 && answers[1] > 0, "{answers:?}");
 }
 
+/// Rows that share bytes would make a change set of a thousand times the file's size.
+#[test]
+fn rows_that_overlap() {
+    let case = Case::new("PRAGMA page_size = 65536; CREATE TABLE t (id INTEGER PRIMARY KEY, a)");
+    // A page of one row, whose content is then the heads of a thousand rows, each of which reaches
+    // to the end of the page.
+    case.agent("INSERT INTO t VALUES (1, zeroblob(60000))");
+    let mut bytes = fs::read(case.work()).unwrap();
+    let page = bytes.len() - 65_536;
+    let (step, count) = (16_usize, 1000_usize);
+    let first = 65_536 - 40_000;
+    let long = |number: usize| {
+        let high = [14, 7].map(|shift| u8::try_from(number >> shift & 0x7f).unwrap() | 0x80);
+        [high[0], high[1], u8::try_from(number & 0x7f).unwrap()]
+    };
+    for row in 0..count {
+        let at = first + row * step;
+        let content = 65_536 - at - 11;
+        let mut cell = long(content + 5).to_vec();
+        cell.extend(long(row + 1));
+        cell.extend([5, 0]);
+        cell.extend(long(content * 2 + 12));
+        bytes[page + at..page + at + cell.len()].copy_from_slice(&cell);
+        let pointer = page + 8 + 2 * row;
+        bytes[pointer..pointer + 2].copy_from_slice(&u16::try_from(at).unwrap().to_be_bytes());
+    }
+    bytes[page + 3..page + 5].copy_from_slice(&u16::try_from(count).unwrap().to_be_bytes());
+    fs::write(case.work(), bytes).unwrap();
+    let reason = case.seal().unreadable.unwrap_or_default();
+    assert_eq!(reason, "the database is corrupt: rows overlap");
+}
+
+/// A long default is in every row that was there before it: said, and not written a million times.
+#[test]
+fn a_default_as_long_as_the_database() {
+    let case = Case::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL \
+         SELECT i + 1 FROM n WHERE i < 2000) INSERT INTO t SELECT i, 'a' FROM n",
+    );
+    let long = "x".repeat(500_000);
+    case.agent(&format!(
+        "ALTER TABLE t ADD COLUMN b DEFAULT '{long}'; DELETE FROM t WHERE id > 1000; \
+         UPDATE t SET b = 1, a = 'b'"
+    ));
+    let reason = case.seal().unreadable.unwrap_or_default();
+    assert!(
+        reason.contains("more than the two databases explain"),
+        "{reason}"
+    );
+    let rows = fs::metadata(case.database().join("changes.rows")).unwrap();
+    assert!(rows.len() < 1000, "{rows:?}");
+}
+
 #[test]
 fn cut_at_every_page_and_logs_of_noise() {
     let case = Case::new(SETUP);
