@@ -130,3 +130,55 @@ pub const DOOR_WAITING_CONNECTIONS_MAX: i32 = 1024;
 pub const EGRESS_PIPE_BYTES: usize = 256 << 10;
 /// Pipes that wait for the next tunnel with something to move.
 pub const EGRESS_PIPES_MAX: usize = 64;
+/// The value of a secret, in bytes.
+pub const SECRET_VALUE_BYTES_MAX: usize = 8192;
+/// The shortest value of a secret, in bytes: less could not be told apart from other text.
+pub const SECRET_VALUE_BYTES_MIN: usize = 6;
+/// Hosts that one secret is bound to.
+pub const SECRET_HOSTS_MAX: usize = 64;
+/// Places in a request that one secret is bound to.
+pub const SECRET_PLACES_MAX: usize = 16;
+/// Secrets of one run.
+pub const SECRETS_MAX: usize = 64;
+/// A request's body that a value goes into or a signature covers, in bytes.
+pub const SECRET_BODY_BYTES_MAX: usize = 8 << 20;
+/// What an error repeats of a rule, in characters.
+pub const EGRESS_SHOWN_CHARS_MAX: usize = 128;
+/// The widest net of public addresses of version 4 that a rule may allow: its prefix, in bits.
+pub const EGRESS_NET_4_BITS_MIN: u8 = 8;
+/// The widest net of public addresses of version 6 that a rule may allow: its prefix, in bits.
+pub const EGRESS_NET_6_BITS_MIN: u8 = 16;
+/// A host as somebody wrote it, in bytes: no name of 253 bytes is written in more.
+pub const HOST_TEXT_BYTES_MAX: usize = 1024;
+/// A host name, in bytes.
+pub const HOST_NAME_BYTES_MAX: usize = 253;
+/// What a refusal repeats of a path or a method, in bytes.
+pub const EGRESS_REPEATED_BYTES_MAX: usize = 96;
+/// The method of an HTTP request, in bytes.
+pub const HTTP_METHOD_BYTES_MAX: usize = 32;
+/// Path and query of an HTTP request, in bytes.
+pub const HTTP_PATH_BYTES_MAX: usize = 32 << 10;
+/// The head of an HTTP message, in bytes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Header lines of an HTTP message.
+pub const HTTP_HEAD_LINES_MAX: usize = 128;
+/// How long a client may take for the head of its next HTTP request, in seconds.
+pub const HTTP_HEAD_SECONDS_MAX: u64 = 60;
+/// Streams of one connection of HTTP/2 at the same time.
+pub const HTTP_STREAMS_MAX: u32 = 128;
+/// What one stream of HTTP/2 may send before it has been read, in bytes; a connection twice that.
+pub const HTTP_WINDOW_BYTES: u32 = 1 << 20;
+/// What an upload must bring in each span of `idle_seconds`, in bytes.
+pub const HTTP_UPLOAD_WINDOW_BYTES_MIN: u64 = 64;
+/// Connections to one server that wait for their next request.
+pub const HTTP_WAITING_CONNECTIONS_MAX: usize = 64;
+/// How long a connection to a server waits for its next request, in seconds.
+pub const HTTP_WAITING_SECONDS_MAX: u64 = 30;
+/// Servers of one run beyond which those that nobody talks to are forgotten.
+pub const HTTP_TARGETS_MAX: usize = 256;
+/// What is still read from a client that was refused, in bytes and in milliseconds.
+pub const HTTP_LINGER_BYTES_MAX: usize = 1 << 20;
+/// How long a client that was refused may still send, in milliseconds.
+pub const HTTP_LINGER_MILLIS_MAX: u64 = 1_000;
+/// One piece of a WebSocket on its way, in bytes.
+pub const HTTP_TUNNEL_BUFFER_BYTES: usize = 16 << 10;

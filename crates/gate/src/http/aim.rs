@@ -1,0 +1,87 @@
+//! What a connection was opened to, in the forms that requests and their copies need.
+
+use std::sync::Arc;
+
+use belljar_policy::egress::Scheme;
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use http::uri;
+
+use super::Target;
+
+/// A target, and how it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Aim {
+    target: Arc<Target>,
+    /// As a `Host` line or an `:authority` of our own says it: without the scheme's own port.
+    written: String,
+    /// The same, always with the port.
+    with_port: String,
+    line: HeaderValue,
+}
+
+impl Aim {
+    /// # Errors
+    /// When the host cannot be written into a header line; no host that was parsed is so.
+    pub(crate) fn new(target: Target) -> Result<Self, InvalidHeaderValue> {
+        let host = match &target.host {
+            belljar_policy::egress::Host::Address(std::net::IpAddr::V6(address)) => {
+                format!("[{address}]")
+            }
+            host => host.to_string(),
+        };
+        let with_port = format!("{host}:{}", target.port);
+        let written = match default_port(target.scheme) {
+            Some(port) if port == target.port => host,
+            _ => with_port.clone(),
+        };
+        let line = HeaderValue::from_str(&written)?;
+        Ok(Self {
+            target: Arc::new(target),
+            written,
+            with_port,
+            line,
+        })
+    }
+
+    /// What the connection was opened to.
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// Whether these bytes are the target exactly as it is written most often.
+    pub(crate) fn is_written(&self, bytes: &[u8]) -> bool {
+        bytes == self.written.as_bytes() || bytes == self.with_port.as_bytes()
+    }
+
+    /// The `Host` line of a request to it.
+    pub(crate) fn line(&self) -> HeaderValue {
+        self.line.clone()
+    }
+
+    /// The `:authority` of a request to it.
+    pub(crate) fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// The port that a host without one means.
+    pub(crate) fn default_port(&self) -> Option<u16> {
+        default_port(self.target.scheme)
+    }
+
+    /// The scheme that a URI to it has.
+    pub(crate) fn scheme(&self) -> uri::Scheme {
+        match self.target.scheme {
+            Scheme::Https | Scheme::Wss => uri::Scheme::HTTPS,
+            Scheme::Http | Scheme::Ws | Scheme::Tcp => uri::Scheme::HTTP,
+        }
+    }
+}
+
+const fn default_port(scheme: Scheme) -> Option<u16> {
+    match scheme {
+        Scheme::Http | Scheme::Ws => Some(80),
+        Scheme::Https | Scheme::Wss => Some(443),
+        Scheme::Tcp => None,
+    }
+}
