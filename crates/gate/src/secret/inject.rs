@@ -467,13 +467,13 @@ mod tests {
     #[test]
     fn a_query_parameter_gets_the_value() {
         let injector = injector(vec![Place::query("api key").unwrap()], &[]);
-        let uri = "https://api.example.com/x?a=1&api%20key={}&b=%7e&api+key=k:{}";
+        let uri = "https://example.com/x?a=1&api%20key={}&b=%7e&api+key=k:{}";
         let mut parts = request(&injector, "GET", uri, &[]);
         send(&injector, "api.example.com", &mut parts).unwrap();
         let value = "sk-live%2F0123%2B456%22789%20%C3%A9";
         assert_eq!(
             parts.uri.to_string(),
-            format!("https://api.example.com/x?a=1&api%20key={value}&b=%7e&api+key=k%3A{value}")
+            format!("https://example.com/x?a=1&api%20key={value}&b=%7e&api+key=k%3A{value}")
         );
         refused(&injector, "api.example.com", "GET", "/x?a=1&b={}", &[]);
         refused(&injector, "api.example.com", "GET", "/{}?api%20key={}", &[]);
