@@ -19,4 +19,6 @@ mod random; // random files and rows, against a plain copy
 #[cfg(test)]
 mod attacks; // what changes between a run and its merge
 #[cfg(test)]
+mod databases; // databases inside a run, and what is left of them
+#[cfg(test)]
 mod incidents; // what really happened, replayed

@@ -77,7 +77,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(&std::env::temp_dir())
+    }
+
+    /// A place somewhere else.
+    pub(crate) fn on(directory: &Path) -> Self {
+        let folder = tempfile::tempdir_in(directory).unwrap();
         for name in ["home", "work"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
