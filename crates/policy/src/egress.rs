@@ -10,6 +10,7 @@ mod rule; // what a rule says
 mod text; // a rule as the command line has it
 mod decide; // the three questions
 mod refuse; // the words of a refusal
+mod nearest; // the known word that somebody may have meant
 
 pub use address::{Sort, sort_of};
 pub use decide::{

@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
 
+use belljar_base::bounds::{HOST_NAME_BYTES_MAX, HOST_TEXT_BYTES_MAX};
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 use serde::{Deserialize, Serialize};
@@ -35,9 +36,6 @@ pub struct HostError(String);
 /// Everything that is ASCII but a letter, a digit, `-`, `.` or `_`. The underscore is no part of a
 /// host name by the book, and of many that answer.
 const REFUSED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
-/// Longer texts are refused unread: no name of 253 bytes is written in so many.
-const TEXT_BYTES_MAX: usize = 1024;
-const NAME_BYTES_MAX: usize = 253;
 
 impl HostName {
     /// The name, as it is compared and resolved.
@@ -74,7 +72,7 @@ fn canonical(text: &str) -> Option<Host> {
     if let Some(address) = version_6(text) {
         return Some(Host::Address(IpAddr::V6(address).to_canonical()));
     }
-    if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.contains(is_refused) {
+    if text.is_empty() || text.len() > HOST_TEXT_BYTES_MAX || text.contains(is_refused) {
         return None;
     }
     // The list of names that IDNA maps to nothing (soft hyphen, zero-width joiner) is its own; the
@@ -91,7 +89,7 @@ fn canonical(text: &str) -> Option<Host> {
     if ends_in_number(name) {
         return version_4(name).map(|address| Host::Address(IpAddr::V4(address)));
     }
-    let fits = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.ends_with('.');
+    let fits = (1..=HOST_NAME_BYTES_MAX).contains(&name.len()) && !name.ends_with('.');
     fits.then(|| Host::Name(HostName(name.to_owned())))
 }
 
@@ -247,85 +245,85 @@ mod tests {
         ]);
     }
 
+    const NO_HOSTS: &[&str] = &[
+        "",
+        ".",
+        "..",
+        "a..",
+        "a..b",
+        ".a",
+        "。",
+        "a。。b",
+        "\u{ad}",
+        "\u{200b}",
+        "-a.example",
+        "a-.example",
+        "xn--",
+        "xn--a",
+        "xn--\u{fc}",
+        "a b",
+        " a",
+        "a ",
+        "a\t",
+        "a\n",
+        "a\r\nb",
+        "a\0",
+        "a%00",
+        "a%41",
+        "user@a",
+        "a:80",
+        "a:",
+        "a/",
+        "/a",
+        "a\\b",
+        "a#b",
+        "a?b",
+        "a,b",
+        "a;b",
+        "*",
+        "*.a",
+        "(a)",
+        "{a}",
+        "a|b",
+        "a\"b",
+        "a'b",
+        "`a`",
+        "a$b",
+        "a&b",
+        "a=b",
+        "a+b",
+        "a~b",
+        "a!b",
+        "<a>",
+        "^a",
+        "a\u{7f}",
+        "a\u{85}",
+        "a\u{3000}b",
+        "a\u{202e}b",
+        "a\u{fffd}b",
+        "a℀b",
+        "[a]",
+        "[]",
+        "[::1",
+        "::1]",
+        "[[::1]]",
+        "[127.0.0.1]",
+        "::1%eth0",
+        "[fe80::1%25eth0]",
+        "[::1]:80",
+        "::1.",
+        "::：１",
+        "1:2",
+        ":::",
+        "::ffff:127.1",
+        "http://a",
+    ];
+
     #[test]
     fn what_is_no_host_is_refused() {
         let label = "a".repeat(64);
         let whole = "a.".repeat(126) + "aa";
-        for text in [
-            "",
-            ".",
-            "..",
-            "a..",
-            "a..b",
-            ".a",
-            "。",
-            "a。。b",
-            "\u{ad}",
-            "\u{200b}",
-            "-a.example",
-            "a-.example",
-            "xn--",
-            "xn--a",
-            "xn--\u{fc}",
-            "a b",
-            " a",
-            "a ",
-            "a\t",
-            "a\n",
-            "a\r\nb",
-            "a\0",
-            "a%00",
-            "a%41",
-            "user@a",
-            "a:80",
-            "a:",
-            "a/",
-            "/a",
-            "a\\b",
-            "a#b",
-            "a?b",
-            "a,b",
-            "a;b",
-            "*",
-            "*.a",
-            "(a)",
-            "{a}",
-            "a|b",
-            "a\"b",
-            "a'b",
-            "`a`",
-            "a$b",
-            "a&b",
-            "a=b",
-            "a+b",
-            "a~b",
-            "a!b",
-            "<a>",
-            "^a",
-            "a\u{7f}",
-            "a\u{85}",
-            "a\u{3000}b",
-            "a\u{202e}b",
-            "a\u{fffd}b",
-            "a℀b",
-            "[a]",
-            "[]",
-            "[::1",
-            "::1]",
-            "[[::1]]",
-            "[127.0.0.1]",
-            "::1%eth0",
-            "[fe80::1%25eth0]",
-            "[::1]:80",
-            "::1.",
-            "::：１",
-            "1:2",
-            ":::",
-            "::ffff:127.1",
-            "http://a",
-            &label,
-            &whole,
-        ] {
+        for text in NO_HOSTS.iter().chain(&[label.as_str(), whole.as_str()]) {
             assert_eq!(read(text), "refused", "{text:?}");
         }
     }

@@ -1,31 +1,32 @@
 //! Paths in one canonical form, and what lies below what.
 
-/// A path whose meaning could differ between the gate and the server behind it.
+/// A path whose meaning could differ between the gate and the server behind it. The text goes on
+/// after “the” or “its”.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// It does not begin with `/`.
-    #[error("the path does not begin with `/`")]
+    #[error("path does not begin with `/`")]
     Relative,
     /// It is longer than the bound.
     #[error(
-        "the path is longer than {} bytes",
+        "path is longer than {} bytes",
         belljar_base::bounds::EGRESS_PATH_BYTES_MAX
     )]
     Long,
-    /// A byte that no path has: control, space, backslash, `?`, `#`, or not ASCII.
-    #[error("the path has a character that is not allowed in one")]
+    /// A character that no path has: control, space, backslash, `?`, `#`, or not ASCII.
+    #[error("path has a character that is not allowed in one")]
     Character,
     /// A `%` without two hexadecimal digits.
-    #[error("the path has a `%` that encodes nothing")]
+    #[error("path has a `%` that encodes nothing")]
     Escape,
-    /// An encoded slash, backslash, control character, or an encoded `%` that would make one.
-    #[error("the path encodes a separator or a control character")]
+    /// An encoded slash, backslash or control character, something encoded twice, or `..;`.
+    #[error("path can be read in more than one way")]
     Hidden,
     /// Two slashes in a row, which some servers take for one.
-    #[error("the path has an empty segment")]
+    #[error("path has an empty segment")]
     Empty,
     /// `..` beyond the root.
-    #[error("the path climbs above the root")]
+    #[error("path climbs above the root")]
     Climbs,
 }
 
@@ -41,10 +42,17 @@ pub fn canonical_path(path: &str) -> Result<String, PathError> {
     }
     let relative = path.strip_prefix('/').ok_or(PathError::Relative)?;
     let decoded = decode(relative)?;
+    if hides_more(&decoded) {
+        return Err(PathError::Hidden);
+    }
     let mut segments: Vec<&str> = Vec::new();
     let mut open = true;
     let last = decoded.matches('/').count();
     for (at, segment) in decoded.split('/').enumerate() {
+        // Some servers take `..;a` for `..`.
+        if segment.contains(';') && matches!(plain(segment), "." | "..") {
+            return Err(PathError::Hidden);
+        }
         open = matches!(segment, "" | "." | "..");
         match segment {
             "" if at < last => return Err(PathError::Empty),
@@ -73,6 +81,24 @@ pub(super) fn is_under(path: &str, prefix: &str) -> bool {
     below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
+/// The same for a denying rule, which keeps in what some server could take for such a path: whatever
+/// the case of its letters and the parameters of its segments.
+pub(super) fn could_be_under(path: &str, prefix: &str) -> bool {
+    let mut segments = path.split('/').map(plain);
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    let mut wanted = prefix.split('/').map(plain);
+    wanted.all(|wanted| {
+        segments
+            .next()
+            .is_some_and(|one| one.eq_ignore_ascii_case(wanted))
+    })
+}
+
+/// A segment without its parameters.
+fn plain(segment: &str) -> &str {
+    segment.split_once(';').map_or(segment, |(plain, _)| plain)
+}
+
 fn decode(path: &str) -> Result<String, PathError> {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path.chars();
@@ -80,9 +106,6 @@ fn decode(path: &str) -> Result<String, PathError> {
         match c {
             '%' => {
                 let byte = escaped(&mut rest)?;
-                if byte == b'%' && would_hide(rest.as_str()) {
-                    return Err(PathError::Hidden);
-                }
                 push(&mut decoded, byte)?;
             }
             '\\' | '?' | '#' => return Err(PathError::Character),
@@ -110,10 +133,183 @@ fn escaped(rest: &mut std::str::Chars<'_>) -> Result<u8, PathError> {
     u8::try_from(16 * high + low).or(Err(PathError::Escape))
 }
 
-/// Whether what follows an encoded `%` would be a separator, a dot or a control character to a
-/// server that decodes twice.
-fn would_hide(rest: &str) -> bool {
-    let mut rest = rest.chars();
-    let twice = escaped(&mut rest);
-    twice.is_ok_and(|byte| matches!(byte, b'/' | b'\\' | b'.' | b'%' | 0x7f) || byte < 0x20)
+/// Whether a server that decodes twice would find more to decode.
+fn hides_more(decoded: &str) -> bool {
+    let mut after = decoded.split("%25").skip(1);
+    after.any(|after| escaped(&mut after.chars()).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Each text with its one form, or what is wrong with it.
+    const PATHS: &[(&str, &str)] = &[
+        ("/", "/"),
+        ("/a", "/a"),
+        ("/a/", "/a/"),
+        ("/a/b", "/a/b"),
+        ("/.", "/"),
+        ("/..", "path climbs above the root"),
+        ("/./a", "/a"),
+        ("/a/.", "/a/"),
+        ("/a/..", "/"),
+        ("/a/../b", "/b"),
+        ("/a/b/..", "/a/"),
+        ("/a/../..", "path climbs above the root"),
+        ("/%2e", "/"),
+        ("/a/%2E%2e/b", "/b"),
+        ("/a/.%2e/", "/"),
+        ("/...", "/..."),
+        ("/.a", "/.a"),
+        ("/..a/b", "/..a/b"),
+        ("/%41%5a%7E%2d%5F", "/AZ~-_"),
+        ("/%c3%bc", "/%C3%BC"),
+        ("/a%20b", "/a%20b"),
+        ("/a%2Cb", "/a%2Cb"),
+        ("/a,b", "/a,b"),
+        ("/a;v=1/b", "/a;v=1/b"),
+        ("/@a/b", "/@a/b"),
+        ("/a:b", "/a:b"),
+        ("/a'(b)*!$&+=", "/a'(b)*!$&+="),
+        ("/\"<>^`{|}", "/\"<>^`{|}"),
+        ("/a%25b", "/a%25b"),
+        ("", "path does not begin with `/`"),
+        ("a", "path does not begin with `/`"),
+        ("*", "path does not begin with `/`"),
+        ("//", "path has an empty segment"),
+        ("//a", "path has an empty segment"),
+        ("/a//b", "path has an empty segment"),
+        ("/a//", "path has an empty segment"),
+        ("/a?b", "path has a character that is not allowed in one"),
+        ("/a#b", "path has a character that is not allowed in one"),
+        ("/a\\b", "path has a character that is not allowed in one"),
+        ("/a b", "path has a character that is not allowed in one"),
+        ("/a\tb", "path has a character that is not allowed in one"),
+        ("/ü", "path has a character that is not allowed in one"),
+        ("/a\0", "path has a character that is not allowed in one"),
+        ("/a%2fb", "path can be read in more than one way"),
+        ("/a%2Fb", "path can be read in more than one way"),
+        ("/a%5cb", "path can be read in more than one way"),
+        ("/a%00", "path can be read in more than one way"),
+        ("/a%0a", "path can be read in more than one way"),
+        ("/a%7f", "path can be read in more than one way"),
+        ("/%", "path has a `%` that encodes nothing"),
+        ("/%4", "path has a `%` that encodes nothing"),
+        ("/%zz", "path has a `%` that encodes nothing"),
+        ("/%+1", "path has a `%` that encodes nothing"),
+        ("/%252e", "path can be read in more than one way"),
+        ("/%252F", "path can be read in more than one way"),
+        ("/%255c", "path can be read in more than one way"),
+        ("/%2500", "path can be read in more than one way"),
+        ("/%2525", "path can be read in more than one way"),
+        ("/%25zz", "/%25zz"),
+        ("/%2541", "path can be read in more than one way"),
+        ("/%25%32e", "path can be read in more than one way"),
+        ("/a/..;/b", "path can be read in more than one way"),
+        ("/.;", "path can be read in more than one way"),
+        ("/a..;", "/a..;"),
+    ];
+
+    #[test]
+    fn paths_have_one_form() {
+        for (path, wanted) in PATHS {
+            let answer = canonical_path(path).unwrap_or_else(|error| error.to_string());
+            assert_eq!(answer, *wanted, "{path:?}");
+        }
+        let long = "/a".repeat(belljar_base::bounds::EGRESS_PATH_BYTES_MAX);
+        assert_eq!(canonical_path(&long), Err(PathError::Long));
+    }
+
+    #[test]
+    fn under_is_by_whole_segments() {
+        for (path, prefix, wanted) in [
+            ("/v1", "/v1", true),
+            ("/v1/", "/v1", true),
+            ("/v1/a", "/v1", true),
+            ("/v1", "/v1/", true),
+            ("/v10", "/v1", false),
+            ("/v", "/v1", false),
+            ("/", "/v1", false),
+            ("/a", "/", true),
+            ("/", "", true),
+            ("/V1", "/v1", false),
+        ] {
+            assert_eq!(is_under(path, prefix), wanted, "{path} {prefix}");
+        }
+        for (path, wanted) in [
+            ("/admin", true),
+            ("/Admin/", true),
+            ("/ADMIN;a=1/b;c", true),
+            ("/administrators", false),
+            ("/a/admin", false),
+            ("/", false),
+        ] {
+            assert_eq!(could_be_under(path, "/admin"), wanted, "{path}");
+        }
+        assert!(could_be_under("/a", "/") && could_be_under("/", ""));
+    }
+
+    /// What a careless server would do: decode everything, twice, then climb.
+    fn carelessly(path: &str) -> Vec<Vec<u8>> {
+        let decode = |text: Vec<u8>| {
+            let mut decoded = Vec::new();
+            let mut rest = text.as_slice();
+            while let Some((first, after)) = rest.split_first() {
+                let hex = |at: usize| after.get(at).and_then(|b| char::from(*b).to_digit(16));
+                match (first, hex(0), hex(1)) {
+                    (b'%', Some(high), Some(low)) => {
+                        decoded.push(u8::try_from(16 * high + low).unwrap());
+                        rest = &after[2..];
+                    }
+                    _ => {
+                        decoded.push(*first);
+                        rest = after;
+                    }
+                }
+            }
+            decoded
+        };
+        let twice = decode(decode(path.as_bytes().to_vec()));
+        let mut segments: Vec<Vec<u8>> = Vec::new();
+        for segment in twice.split(|b| matches!(b, b'/' | b'\\')) {
+            match segment {
+                b"" | b"." => {}
+                b".." => drop(segments.pop()),
+                name => segments.push(name.to_vec()),
+            }
+        }
+        segments
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn any_text_has_an_answer(text in any::<String>()) {
+            if let Ok(canonical) = canonical_path(&text) {
+                prop_assert_eq!(canonical_path(&canonical), Ok(canonical.clone()));
+            }
+        }
+
+        #[test]
+        fn no_server_sees_another_path(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "/", "/", "a", "b", ".", "..", "%2e", "%2f", "%25", "25", "2f", "2e", "%5c", "5c", "\\", "%61", "%32", "%00", "%",
+                ]),
+                0..10,
+            ),
+        ) {
+            let text = format!("/{}", pieces.concat());
+            if let Ok(canonical) = canonical_path(&text) {
+                prop_assert_eq!(canonical_path(&canonical), Ok(canonical.clone()));
+                let seen = carelessly(&text);
+                prop_assert_eq!(&seen, &carelessly(&canonical));
+                let whole: Vec<_> = canonical.split('/').filter(|one| !one.is_empty()).collect();
+                prop_assert_eq!(seen.len(), whole.len(), "{:?} {}", seen, canonical);
+            }
+        }
+    }
 }

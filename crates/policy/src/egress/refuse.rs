@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 
 use belljar_base::Refusal;
+use belljar_base::bounds::EGRESS_REPEATED_BYTES_MAX;
 
 use super::address::{Sort, sort_of};
 use super::decide::{Asked, Reach};
@@ -13,8 +14,6 @@ use super::rule::{HostPattern, Rule, Scheme};
 use crate::Decision;
 
 const DENIED: &str = "a rule denies it whatever others allow; ask for that rule to be changed";
-/// What is repeated of a path or a method: an answer has few bytes.
-const REPEATED_BYTES_MAX: usize = 96;
 
 pub(super) fn no_rule_for_name(host: &Host) -> Decision {
     deny(
@@ -135,7 +134,7 @@ pub(super) fn falls_short(
 pub(super) fn doubtful_path(error: PathError) -> Refusal {
     Refusal::new(
         "egress.path_denied",
-        error.to_string(),
+        format!("the {error}"),
         "write the path plainly: the rules of this host are about paths",
     )
 }
@@ -181,10 +180,10 @@ const fn called(scheme: Scheme) -> &'static str {
 
 /// The beginning of a path or method, by whole segments where there are any.
 fn bounded(text: &str) -> &str {
-    if text.len() <= REPEATED_BYTES_MAX {
+    if text.len() <= EGRESS_REPEATED_BYTES_MAX {
         return text;
     }
-    let at = text.floor_char_boundary(REPEATED_BYTES_MAX);
+    let at = text.floor_char_boundary(EGRESS_REPEATED_BYTES_MAX);
     let head = text.get(..at).unwrap_or_default();
     match head.rfind('/') {
         Some(slash) if slash > 0 => head.get(..slash).unwrap_or_default(),

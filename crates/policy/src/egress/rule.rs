@@ -244,8 +244,12 @@ impl Rule {
     }
 
     pub(super) fn has_path(&self, asked: &str) -> bool {
+        let under = match self.effect {
+            Effect::Allow => path::is_under,
+            Effect::Deny => path::could_be_under,
+        };
         let prefix = self.path.as_deref();
-        prefix.is_none_or(|prefix| path::is_under(asked, prefix))
+        prefix.is_none_or(|prefix| under(asked, prefix))
     }
 }
 
