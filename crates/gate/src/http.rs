@@ -25,7 +25,7 @@ use crate::trust::Trust;
 use upstream::Pool;
 
 pub(crate) use refusal::answer_bytes;
-pub(crate) use serve::serve;
+pub(crate) use serve::{forward, serve};
 
 /// What a connection was opened to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,9 @@
 //! What a connection was opened to, in the forms that requests and their copies need.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use belljar_policy::egress::Scheme;
+use belljar_policy::egress::{Asked, Host, Scheme};
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 use http::uri;
@@ -25,7 +26,7 @@ impl Aim {
     /// When the host cannot be written into a header line; no host that was parsed is so.
     pub(crate) fn new(target: Target) -> Result<Self, InvalidHeaderValue> {
         let host = match &target.host {
-            belljar_policy::egress::Host::Address(std::net::IpAddr::V6(address)) => {
+            Host::Address(IpAddr::V6(address)) => {
                 format!("[{address}]")
             }
             host => host.to_string(),
@@ -42,6 +43,21 @@ impl Aim {
             with_port,
             line,
         })
+    }
+
+    /// A connection to it, of HTTP or of a WebSocket.
+    pub(crate) fn asked(&self, websocket: bool) -> Asked<'_> {
+        let scheme = match (self.target.scheme, websocket) {
+            (Scheme::Https | Scheme::Wss, true) => Scheme::Wss,
+            (Scheme::Https | Scheme::Wss, false) => Scheme::Https,
+            (Scheme::Http | Scheme::Ws | Scheme::Tcp, true) => Scheme::Ws,
+            (Scheme::Http | Scheme::Ws | Scheme::Tcp, false) => Scheme::Http,
+        };
+        Asked {
+            scheme,
+            host: &self.target.host,
+            port: self.target.port,
+        }
     }
 
     /// What the connection was opened to.

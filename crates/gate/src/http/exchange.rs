@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use belljar_base::bounds::HTTP_HEAD_SECONDS_MAX;
 use belljar_policy::Decision;
-use belljar_policy::egress::{Asked, Mode, Request as Judged, Scheme, decide_request, judged_path};
+use belljar_policy::egress::{Asked, Mode, Request as Judged, decide_request, judged_path};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
@@ -27,7 +27,8 @@ use crate::secret::{Injected, Misuse, Outgoing, SecretName};
 
 /// A client's connection, as its requests see it.
 pub(super) struct Client {
-    pub(super) aim: Aim,
+    /// What it was opened to; nothing when the client speaks to a proxy and each request says.
+    aim: Option<Aim>,
     pub(super) context: Arc<Context>,
     /// Set when the connection has become a WebSocket.
     tunnel: Mutex<Option<Tunnel>>,
@@ -49,8 +50,8 @@ pub(super) enum Carried {
 }
 
 impl Client {
-    /// For a connection to this target.
-    pub(super) fn new(aim: Aim, context: Arc<Context>) -> Self {
+    /// For a connection to this target, or to a proxy.
+    pub(super) fn new(aim: Option<Aim>, context: Arc<Context>) -> Self {
         Self {
             aim,
             context,
@@ -80,32 +81,39 @@ impl Client {
         *self.lock() = Some(tunnel);
     }
 
-    /// A connection like this one's, with this scheme.
-    pub(super) fn asked(&self, websocket: bool) -> Asked<'_> {
-        let target = self.aim.target();
-        let scheme = match (target.scheme, websocket) {
-            (Scheme::Https | Scheme::Wss, true) => Scheme::Wss,
-            (Scheme::Https | Scheme::Wss, false) => Scheme::Https,
-            (Scheme::Http | Scheme::Ws | Scheme::Tcp, true) => Scheme::Ws,
-            (Scheme::Http | Scheme::Ws | Scheme::Tcp, false) => Scheme::Http,
-        };
-        Asked {
-            scheme,
-            host: &target.host,
-            port: target.port,
-        }
+    /// What the connection was opened to, if it was opened to one host alone.
+    pub(super) fn aim(&self) -> Option<&Aim> {
+        self.aim.as_ref()
     }
 
     async fn pass(&self, request: Request<Incoming>) -> Result<Response<Down>, Refused> {
-        let (mut parts, body) = request.into_parts();
-        let head = match head::judge(&parts, &self.aim) {
+        let (parts, body) = request.into_parts();
+        match &self.aim {
+            Some(aim) => self.pass_to(aim, parts, body).await,
+            None => match head::named(&parts) {
+                Ok(aim) => self.pass_to(&aim, parts, body).await,
+                Err(doubt) => {
+                    let attempt = Attempt::to("http", String::new(), 0);
+                    Err(self.context.judge.refuse(attempt, doubt.into()).await)
+                }
+            },
+        }
+    }
+
+    async fn pass_to(
+        &self,
+        aim: &Aim,
+        mut parts: Parts,
+        body: Incoming,
+    ) -> Result<Response<Down>, Refused> {
+        let head = match head::judge(&parts, aim) {
             Ok(head) => head,
-            Err(doubt) => return Err(self.refuse(&parts, doubt.into()).await),
+            Err(doubt) => return Err(self.refuse(aim, &parts, doubt.into()).await),
         };
-        let asked = self.asked(head.websocket);
+        let asked = aim.asked(head.websocket);
         let path = match self.behind(&parts, &head, &asked) {
             Ok(path) => path,
-            Err(refused) => return Err(self.refuse(&parts, refused).await),
+            Err(refused) => return Err(self.refuse(aim, &parts, refused).await),
         };
         let method = parts.method.clone();
         let judged = Judged {
@@ -122,7 +130,7 @@ impl Client {
         let http2 = parts.version >= Version::HTTP_2;
         let way = match head.websocket {
             true => Way::New(self.context.new_way(&asked, None).await?),
-            false => self.context.way(&asked, &self.aim, http2).await?,
+            false => self.context.way(&asked, aim, http2).await?,
         };
         let judge = &self.context.judge;
         let passage = match judge.request(&judged, way.address(), &load.secrets).await {
@@ -137,6 +145,7 @@ impl Client {
         };
         let sending = Sending {
             client: self,
+            aim,
             allowed: Allowed::new(passage),
             judged,
             http2,
@@ -210,11 +219,11 @@ impl Client {
     }
 
     /// Writes a request that goes nowhere for its form.
-    async fn refuse(&self, parts: &Parts, refused: Refused) -> Refused {
+    async fn refuse(&self, aim: &Aim, parts: &Parts, refused: Refused) -> Refused {
         let method: String = parts.method.as_str().chars().take(SHOWN).collect();
         let path: String = parts.uri.path().chars().take(SHOWN).collect();
         let judged = Judged {
-            asked: self.asked(false),
+            asked: aim.asked(false),
             method: &method,
             path: &path,
         };

@@ -2,11 +2,12 @@
 //! for the host the connection was opened to. Pure.
 
 use belljar_base::bounds::{HTTP_METHOD_BYTES_MAX, HTTP_PATH_BYTES_MAX};
-use belljar_policy::egress::Host;
+use belljar_policy::egress::{Host, Scheme};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri, Version};
 
+use super::Target;
 use super::aim::Aim;
 use crate::judge::{Refused, code};
 
@@ -86,6 +87,26 @@ pub(crate) fn judge(parts: &Parts, aim: &Aim) -> Result<Head, Doubt> {
         websocket,
         overridden: overridden(parts)?,
     })
+}
+
+/// What a request to a proxy is for, as far as that can be one host alone.
+///
+/// # Errors
+/// When it does not say, or not in one way.
+pub(crate) fn named(parts: &Parts) -> Result<Aim, Doubt> {
+    let nowhere = malformed("a proxy is asked for `http://HOST/…` and for nothing else");
+    method(&parts.method)?;
+    if parts.uri.scheme() != Some(&http::uri::Scheme::HTTP) {
+        return Err(nowhere);
+    }
+    let authority = parts.uri.authority().ok_or(nowhere)?;
+    let (host, port) = authority_of(authority.as_str().as_bytes())?;
+    let target = Target {
+        host,
+        port: port.unwrap_or(80),
+        scheme: Scheme::Http,
+    };
+    Aim::new(target).map_err(|_unwritable| nowhere)
 }
 
 /// A request that cannot be read in exactly one way.
@@ -176,20 +197,25 @@ fn same(authority: &[u8], aim: &Aim) -> Result<bool, Doubt> {
     if aim.is_written(authority) {
         return Ok(true);
     }
-    let text = std::str::from_utf8(authority).ok().filter(|text| {
-        let plain = |byte: u8| {
-            byte.is_ascii_graphic() && !matches!(byte, b'@' | b'/' | b'\\' | b'?' | b'#' | b'%')
-        };
-        !text.is_empty() && text.bytes().all(plain)
-    });
-    let text = text.ok_or(malformed("the host is not a host and a port"))?;
-    let (host, port) = split(text).ok_or(malformed("the host is not a host and a port"))?;
+    let (host, port) = authority_of(authority)?;
     let port = port.or_else(|| aim.default_port());
-    let host: Host = host
-        .parse()
-        .map_err(|_no_host| malformed("the host is not a host and a port"))?;
     let target = aim.target();
     Ok(host == target.host && port == Some(target.port))
+}
+
+/// Host and port of an authority, in canonical form.
+fn authority_of(authority: &[u8]) -> Result<(Host, Option<u16>), Doubt> {
+    let none = malformed("the host is not a host and a port");
+    let plain = |byte: &u8| {
+        byte.is_ascii_graphic() && !matches!(byte, b'@' | b'/' | b'\\' | b'?' | b'#' | b'%')
+    };
+    let text = std::str::from_utf8(authority).map_err(|_not_text| none)?;
+    if text.is_empty() || !authority.iter().all(|byte| plain(byte)) {
+        return Err(none);
+    }
+    let (host, port) = split(text).ok_or(none)?;
+    let host = host.parse().map_err(|_no_host| none)?;
+    Ok((host, port))
 }
 
 /// Host and port of `host`, `host:port`, `[v6]` and `[v6]:port`.

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use tokio::time::sleep;
 
+use super::aim::Aim;
 use super::body::{Allowed, Down, Up};
 use super::exchange::{Carried, Client};
 use super::hop;
@@ -24,6 +25,7 @@ use crate::secret::Mask;
 /// A request that was allowed and is on record.
 pub(super) struct Sending<'a> {
     pub(super) client: &'a Client,
+    pub(super) aim: &'a Aim,
     pub(super) allowed: Arc<Allowed>,
     pub(super) judged: Judged<'a>,
     /// Whether the client speaks HTTP/2.
@@ -72,7 +74,7 @@ impl Sending<'_> {
         let made = self.made(Way::New(way)).await?;
         match self.try_over(made, unsent, None).await? {
             Tried::Answered(answer, first) => self.answer(answer, first).await,
-            Tried::Unsent(_) => Err(broken(&self.client.aim)),
+            Tried::Unsent(_) => Err(broken(self.aim)),
         }
     }
 
@@ -80,25 +82,25 @@ impl Sending<'_> {
     pub(super) async fn open(self, way: Way, parts: Parts) -> Result<Response<Down>, Refused> {
         self.weigh(&parts)?;
         let Made::First(mut first) = self.made(way).await? else {
-            return Err(broken(&self.client.aim));
+            return Err(broken(self.aim));
         };
         let mut request = self.written(Request::from_parts(parts, Up::None), false);
         upgrade(request.headers_mut());
         let Ok(answer) = self.guarded(first.open(request)).await? else {
-            return Err(broken(&self.client.aim));
+            return Err(broken(self.aim));
         };
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return self.answer(answer, Some(first)).await;
         }
         let agreed = answer.headers().get(header::UPGRADE);
         if !agreed.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-            return Err(broken(&self.client.aim));
+            return Err(broken(self.aim));
         }
         let (mut parts, _empty) = answer.into_parts();
         let mask = self.returned(&mut parts).await?;
         upgrade(&mut parts.headers);
         let Some((stream, read)) = first.into_stream() else {
-            return Err(broken(&self.client.aim));
+            return Err(broken(self.aim));
         };
         let allowed = Arc::clone(&self.allowed);
         self.client.becomes(Tunnel {
@@ -126,7 +128,7 @@ impl Sending<'_> {
         match way {
             Way::First(first) => Ok(Made::First(first)),
             Way::Second(second) => Ok(Made::Second(second)),
-            Way::New(new) => context.make(new, &self.client.aim, self.http2).await,
+            Way::New(new) => context.make(new, self.aim, self.http2).await,
         }
     }
 
@@ -157,7 +159,7 @@ impl Sending<'_> {
             Some(request) => Ok(Tried::Unsent(Box::new(request))),
             None => {
                 self.allowed.passage.ended("broken");
-                Err(broken(&self.client.aim))
+                Err(broken(self.aim))
             }
         }
     }
@@ -165,7 +167,7 @@ impl Sending<'_> {
     /// The request as it is written for a server: to exactly this host, with one length.
     fn written(&self, request: Request<Up>, second: bool) -> Request<Up> {
         let (mut parts, body) = request.into_parts();
-        let aim = &self.client.aim;
+        let aim = self.aim;
         let path = parts.uri.path_and_query().cloned();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut uri = http::uri::Parts::default();
@@ -235,7 +237,7 @@ impl Sending<'_> {
             .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if coded || parts.status.is_informational() {
             self.allowed.passage.ended("broken");
-            return Err(broken(&self.client.aim));
+            return Err(broken(self.aim));
         }
         let mask = self.returned(&mut parts).await?;
         let mut lease = Lease::new(first, &self.client.context);

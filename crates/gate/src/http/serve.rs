@@ -29,12 +29,20 @@ where
     let Ok(aim) = Aim::new(target) else {
         return;
     };
-    let client = Arc::new(Client::new(aim, context));
+    let client = Arc::new(Client::new(Some(aim), context));
     if http2 {
         second(io, &client).await;
     } else {
         first(io, &client).await;
     }
+}
+
+/// Serves a client that speaks to a proxy: each request names its own host, in the clear.
+pub(crate) async fn forward<I>(io: I, context: Arc<Context>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    first(io, &Arc::new(Client::new(None, context))).await;
 }
 
 /// HTTP/1.
@@ -91,7 +99,10 @@ async fn told(error: &hyper::Error, client: &Client) {
     if !error.is_parse() {
         return;
     }
-    let attempt = Attempt::connection(&client.asked(false));
+    let attempt = match client.aim() {
+        Some(aim) => Attempt::connection(&aim.asked(false)),
+        None => Attempt::to("http", String::new(), 0),
+    };
     let refused = Refused::protocol("the request is not well-formed HTTP");
     // The client was answered by the parser.
     client.context.judge.refuse(attempt, refused).await;
