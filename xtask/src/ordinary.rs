@@ -71,9 +71,9 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 /// What the build made: the programs of every package and the tests of those that matter.
-struct Built {
-    programs: Vec<PathBuf>,
-    tests: Vec<(String, PathBuf)>,
+pub(crate) struct Built {
+    pub(crate) programs: Vec<PathBuf>,
+    pub(crate) tests: Vec<(String, PathBuf)>,
 }
 
 /// One line of cargo's answer.
@@ -90,7 +90,8 @@ struct Profile {
     test: bool,
 }
 
-fn built() -> Result<Built, Failure> {
+/// Builds everything and says where it is.
+pub(crate) fn built() -> Result<Built, Failure> {
     let mut arguments = BUILD.to_vec();
     arguments.extend(["--quiet", "--message-format=json-render-diagnostics"]);
     Ok(sort(&capture(&mut program("cargo", &arguments))?))

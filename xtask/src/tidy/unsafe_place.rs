@@ -26,7 +26,9 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 path: file.path.clone(),
                 line,
                 rule: NAME,
-                text: "unsafe code outside of a `sys.rs` of sandbox, guest, vmm or the gate's secrets".to_owned(),
+                text:
+                    "unsafe code outside of a `sys.rs` of sandbox, guest, vmm or the gate's secrets"
+                        .to_owned(),
             })
         })
         .collect()
