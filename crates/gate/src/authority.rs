@@ -165,9 +165,7 @@ mod tests {
         let (a, b) = ("a.example.com", "127.0.0.1");
         let a = authority.server(&a.parse().unwrap()).unwrap();
         let b = authority.server(&b.parse().unwrap()).unwrap();
-        let again = authority
-            .server(&"A.example.com".parse().unwrap())
-            .unwrap();
+        let again = authority.server(&"A.example.com".parse().unwrap()).unwrap();
         assert!(!Arc::ptr_eq(&a, &b));
         assert!(Arc::ptr_eq(&a, &again));
     }

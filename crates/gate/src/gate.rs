@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use belljar_base::{HasKind, Kind};
 use belljar_policy::egress::HostName;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::CertificateDer;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::resolve::Resolver;
+use crate::secret::ValueError;
 use crate::trust::Trust;
 
 /// The gate of a process. Each run has a door in it.
 pub struct Gate {
-    pub(crate) runtime: Runtime,
+    /// Taken when the gate is dropped.
+    runtime: Option<Runtime>,
+    pub(crate) handle: Handle,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) trust: Arc<Trust>,
 }
@@ -43,6 +47,9 @@ pub enum GateError {
     /// The run's certificate authority.
     #[error("could not make the run's certificate authority")]
     Authority(#[source] rcgen::Error),
+    /// The secrets of the run.
+    #[error("could not open the run's secrets")]
+    Secrets(#[source] ValueError),
     /// The certificates to trust.
     #[error("could not use the certificates to trust")]
     Roots(#[source] rustls::Error),
@@ -53,6 +60,7 @@ impl HasKind for GateError {
         match self {
             Self::Threads(_) | Self::Sockets(_) => Kind::Unavailable,
             Self::Authority(_) => Kind::Bug,
+            Self::Secrets(error) => error.kind(),
             Self::Roots(_) => Kind::Invalid,
         }
     }
@@ -72,11 +80,22 @@ impl Gate {
             .map_err(GateError::Threads)?;
         let trust = Trust::new(&settings.roots).map_err(GateError::Roots)?;
         let resolver = Resolver::new(&settings.nameservers, settings.hosts);
+        raise_open_files();
         Ok(Self {
-            runtime,
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
             resolver: Arc::new(resolver),
             trust: Arc::new(trust),
         })
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // A gate may be dropped on a thread that must not wait.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -84,6 +103,17 @@ impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").finish_non_exhaustive()
     }
+}
+
+/// Lets this process open as many files as the host permits: each connection out is two of them.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where that is refused the old limit holds, and connections beyond it wait.
+    setrlimit(Resource::Nofile, raised).ok();
 }
 
 /// Threads that carry the traffic of all runs.

@@ -273,14 +273,42 @@ impl Judge {
     /// Writes what has no record of its own, and waits until everything is durable.
     pub(crate) fn finish(&self) {
         let repeated = self.denials.repeated();
-        let counts = [("repeated".to_owned(), repeated)];
-        let last = Event::NetworkDropped {
-            counts: counts.into(),
-        };
         if repeated > 0 {
-            // A ledger that fails has been said by everything that waited for it.
-            self.scribe.flush(last).ok();
+            let counts = [("repeated".to_owned(), repeated)];
+            self.scribe.note(Event::NetworkDropped {
+                counts: counts.into(),
+            });
         }
+        self.scribe.flush();
+    }
+
+    /// May somebody who asks for a host and port, and for nothing more, go on? By any scheme that the
+    /// rules let through, to addresses that may be dialled. Only what leads nowhere is written.
+    pub(crate) async fn entry(&self, host: &Host, port: u16) -> Result<(), Refused> {
+        let rules = self.rules();
+        let by = |scheme| Asked { scheme, host, port };
+        let likely = by(if port == 80 {
+            Scheme::Http
+        } else {
+            Scheme::Https
+        });
+        let schemes = [likely.scheme, Scheme::Https, Scheme::Http, Scheme::Tcp];
+        let open = schemes
+            .into_iter()
+            .map(by)
+            .find(|asked| Self::heard(&rules, asked, decide_connection(&rules, asked)).is_ok());
+        let Some(asked) = open else {
+            return self.admit(&likely).await;
+        };
+        // A name that cannot be resolved now is told, and written, when it is dialled.
+        for address in self.addresses(host).await.unwrap_or_default() {
+            if let Err(refused) = checked(&rules, &asked, address) {
+                let mut attempt = Attempt::connection(&asked);
+                attempt.address = Some(address);
+                return Err(self.refuse(attempt, refused).await);
+            }
+        }
+        Ok(())
     }
 
     /// The decision about a connection or request, as the mode has it.

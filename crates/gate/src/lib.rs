@@ -11,13 +11,18 @@ pub mod hello; // the first words of TLS
 pub mod proxy; // what programs that know of a proxy say
 mod sniff; // what a client speaks, by its first bytes
 mod tunnel; // bytes that pass unread, without a buffer while idle
+mod http; // requests that can be read
+mod door; // one per run: whoever knocks is heard, judged, and led on
+mod publish; // the way in, to published ports
 mod dial; // connects to checked addresses only
 mod authority; // the run's own certificates
 mod trust; // whom the gate believes on the far side
 
 pub use authority::Authority;
+pub use door::{Door, Opening, Sockets};
 pub use gate::{Gate, GateError, Settings};
 pub use judge::Counts;
+pub use publish::Dialer;
 
 #[cfg(test)]
 #[path = "../tests/it/support/dns.rs"]

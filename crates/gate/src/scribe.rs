@@ -25,10 +25,12 @@ pub(crate) struct Scribe {
     lines: mpsc::Sender<Line>,
 }
 
-/// One event, and who waits for it.
-struct Line {
-    draft: Draft,
-    waiter: Option<oneshot::Sender<bool>>,
+/// What is handed to the thread.
+enum Line {
+    /// An event, and who waits for it.
+    Event(Box<Draft>, Option<oneshot::Sender<bool>>),
+    /// Somebody waits for everything before.
+    Flush(mpsc::SyncSender<()>),
 }
 
 impl Scribe {
@@ -78,12 +80,11 @@ impl Scribe {
     }
 
     /// Waits, on this thread, until everything handed in so far is written.
-    pub(crate) fn flush(&self, last: Event) -> Result<(), Unwritten> {
-        let (waiter, durable) = oneshot::channel();
-        self.send(last, Some(waiter))?;
-        match durable.blocking_recv() {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Unwritten),
+    pub(crate) fn flush(&self) {
+        let (told, written) = mpsc::sync_channel(1);
+        if self.lines.send(Line::Flush(told)).is_ok() {
+            // A thread that is gone has nothing left to write.
+            written.recv().ok();
         }
     }
 
@@ -94,7 +95,7 @@ impl Scribe {
             agent: Some(self.agent.clone()),
             event,
         };
-        let sent = self.lines.send(Line { draft, waiter });
+        let sent = self.lines.send(Line::Event(Box::new(draft), waiter));
         sent.map_err(|_thread_gone| Unwritten)
     }
 }
@@ -102,13 +103,19 @@ impl Scribe {
 fn write(ledger: &Ledger, queue: &mpsc::Receiver<Line>) {
     let mut drafts = Vec::new();
     let mut waiters = Vec::new();
+    let mut flushes = Vec::new();
     while let Ok(first) = queue.recv() {
         let more = queue.try_iter().take(BATCH_RECORDS - 1);
         for line in std::iter::once(first).chain(more) {
-            drafts.push(line.draft);
-            waiters.push(line.waiter);
+            match line {
+                Line::Event(draft, waiter) => {
+                    drafts.push(*draft);
+                    waiters.push(waiter);
+                }
+                Line::Flush(told) => flushes.push(told),
+            }
         }
-        let together = ledger.append(&drafts).is_ok();
+        let together = !drafts.is_empty() && ledger.append(&drafts).is_ok();
         for (draft, waiter) in drafts.drain(..).zip(waiters.drain(..)) {
             // One record that cannot be encoded must not take the others of its batch with it.
             let durable = together || ledger.append(&[draft]).is_ok();
@@ -116,6 +123,10 @@ fn write(ledger: &Ledger, queue: &mpsc::Receiver<Line>) {
                 // Whoever no longer waits has given up the attempt.
                 waiter.send(durable).ok();
             }
+        }
+        for told in flushes.drain(..) {
+            // Whoever no longer waits has gone on without.
+            told.send(()).ok();
         }
     }
 }

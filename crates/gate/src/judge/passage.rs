@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use belljar_ledger::{Event, Text};
@@ -48,8 +49,7 @@ pub(crate) struct Passage {
     /// 0 before an answer came.
     status: AtomicU16,
     /// Why it ended, when it was not just closed.
-    cut: std::sync::OnceLock<&'static str>,
-    over: AtomicBool,
+    cut: OnceLock<&'static str>,
 }
 
 impl Passage {
@@ -63,8 +63,7 @@ impl Passage {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             status: AtomicU16::new(0),
-            cut: std::sync::OnceLock::new(),
-            over: AtomicBool::new(false),
+            cut: OnceLock::new(),
         }
     }
 
@@ -151,9 +150,6 @@ impl Passage {
     }
 
     fn finish(&self) {
-        if self.over.swap(true, Ordering::Relaxed) {
-            return;
-        }
         let status = self.status.load(Ordering::Relaxed);
         let lasted = self.began.elapsed().as_millis();
         self.judge.scribe.note(Event::NetworkEnded {
