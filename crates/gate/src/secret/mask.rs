@@ -136,3 +136,157 @@ fn is_plain(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().all(known)
         && headers.get_all(TRANSFER_ENCODING).iter().all(known)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::find::Wanted;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use http::Response;
+    use proptest::prelude::*;
+
+    fn mask(values: &[&str]) -> Mask {
+        let wanted: Vec<Wanted<'_>> = (0..)
+            .zip(values)
+            .map(|(owner, value)| Wanted {
+                text: value.as_bytes(),
+                any_case: false,
+                owner,
+            })
+            .collect();
+        Mask::new(Arc::new(Finder::new(&wanted).unwrap()), None)
+    }
+
+    /// What comes out of a body that comes in pieces of these sizes.
+    fn flow(values: &[&str], body: &[u8], sizes: &[usize]) -> Vec<u8> {
+        let mut mask = mask(values);
+        let mut out = Vec::new();
+        let (mut at, mut sizes) = (0, sizes.iter().cycle());
+        while at < body.len() {
+            let size = sizes.next().copied().unwrap_or(1).max(1);
+            let end = (at + size).min(body.len());
+            out.extend(mask.push(Bytes::copy_from_slice(&body[at..end])));
+            at = end;
+        }
+        out.extend(mask.finish());
+        out
+    }
+
+    fn check(values: &[&str], body: &str, wanted: &str) {
+        for sizes in [&[1][..], &[2], &[3, 5], &[1000]] {
+            let out = flow(values, body.as_bytes(), sizes);
+            assert_eq!(String::from_utf8_lossy(&out), wanted, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn values_become_stars() {
+        check(
+            &["secret"],
+            "a secret, a secre, secret",
+            "a ******, a secre, ******",
+        );
+        check(&["s/cr&t"], r#"s\/cr&t s%2Fcr%26t"#, "******* **********");
+        check(
+            &["secret"],
+            "736563726574 c2VjcmV0",
+            "************ ********",
+        );
+        // One inside another, and one that begins where another ends.
+        check(&["secret", "cretin"], "secretin cretin", "******** ******");
+        check(&["abcabc"], "abcabcabc", "*********");
+        check(&["secret"], "secr", "secr");
+        check(&["secret"], "%", "%");
+    }
+
+    #[test]
+    fn a_value_is_not_waited_for_longer_than_needed() {
+        let mut mask = mask(&["secret"]);
+        assert_eq!(
+            mask.push(Bytes::from_static(b"data: 1\n\n")),
+            b"data: 1\n\n"[..]
+        );
+        assert_eq!(mask.push(Bytes::from_static(b"data: se")), b"data: "[..]);
+        assert_eq!(mask.push(Bytes::from_static(b"ven")), b"seven"[..]);
+        assert_eq!(mask.finish(), b""[..]);
+    }
+
+    #[test]
+    fn heads_and_trailers_are_masked() {
+        let mut mask = mask(&["secret"]);
+        let answer = Response::builder()
+            .header("location", "/x?key=%73ecret&y")
+            .header("www-authenticate", "Basic c2VjcmV0")
+            .body(())
+            .unwrap();
+        let mut parts = answer.into_parts().0;
+        mask.head(&mut parts).unwrap();
+        assert_eq!(parts.headers["location"], "/x?key=********&y");
+        assert_eq!(parts.headers["www-authenticate"], "Basic ********");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        let finder = || Arc::clone(&mask(&["secret"]).finder);
+        let misuse = || {
+            let name = "KEY".parse().unwrap();
+            Some(Misuse::unusable(&name, "example.com", String::new(), ""))
+        };
+        for (coding, reads) in [("gzip", false), ("identity", true), ("identity, br", false)] {
+            let answer = Response::builder().header("content-encoding", coding);
+            let mut parts = answer.body(()).unwrap().into_parts().0;
+            let mut mask = Mask::new(finder(), misuse());
+            assert_eq!(mask.head(&mut parts).is_ok(), reads, "{coding}");
+            // A stranger never got the value, and may send what it likes.
+            assert!(Mask::new(finder(), None).head(&mut parts).is_ok());
+        }
+    }
+
+    /// A value in one of the spellings that are masked.
+    fn spelled(value: &str, how: u8) -> String {
+        match how % 9 {
+            0 => value.to_owned(),
+            1 => value.bytes().map(|b| format!("%{b:02X}")).collect(),
+            2 => value.bytes().map(|b| format!("{b:02x}")).collect(),
+            3 => serde_json::to_string(value).unwrap(),
+            4 => value
+                .chars()
+                .map(|c| format!("\\u{:04x}", u32::from(c)))
+                .collect(),
+            5 => STANDARD.encode(value),
+            6 => STANDARD.encode(format!("x{value}y")),
+            7 => URL_SAFE_NO_PAD.encode(format!("xy{value}z")),
+            _ => value
+                .chars()
+                .map(|c| format!("&#{};", u32::from(c)))
+                .collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_comes_through(
+            // Letters enough that what is around cannot be the value by chance.
+            value in "[a-zA-Z0-9 /+&\"'\\\\%é€-]{12,40}",
+            around in proptest::collection::vec(("[ -~é]{0,30}", 0_u8..9), 0..6),
+            sizes in proptest::collection::vec(1_usize..50, 1..8),
+        ) {
+            prop_assume!(value.trim() == value);
+            let mut body = String::new();
+            for (text, how) in &around {
+                body += text;
+                body += &spelled(&value, *how);
+            }
+            let out = flow(&[&value], body.as_bytes(), &sizes);
+            prop_assert_eq!(out.len(), body.len());
+            let left = mask(&[&value]).finder.owner_in(&out);
+            prop_assert_eq!(left, None, "{}", String::from_utf8_lossy(&out));
+        }
+
+        #[test]
+        fn other_bytes_stay(body in proptest::collection::vec(any::<u8>(), 0..300), sizes in proptest::collection::vec(1_usize..50, 1..8)) {
+            prop_assert_eq!(flow(&["a value that is not there"], &body, &sizes), body);
+        }
+    }
+}

@@ -240,3 +240,197 @@ fn escaped(bytes: &[u8]) -> String {
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::{Binding, Value};
+    use http::Request;
+
+    const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn secret(value: &str, region: &str, service: &str) -> Secret {
+        let hosts = vec!["*.amazonaws.com".parse().unwrap()];
+        let places = vec![Place::sigv4(region, service).unwrap()];
+        let binding = Binding::new(hosts, &[], places).unwrap();
+        let value = Value::copy(value.as_bytes()).unwrap();
+        Secret::new("AWS".parse().unwrap(), binding, value).unwrap()
+    }
+
+    /// Signs a request that a sandbox had signed with its placeholder, as AWS publishes it.
+    fn signed(
+        secret: &Secret,
+        scope: &str,
+        names: &str,
+        host: &str,
+        request: http::request::Builder,
+        payload: &str,
+    ) -> String {
+        let claim = format!(
+            "{ALGORITHM} Credential={}/{scope}/aws4_request, SignedHeaders={names}, Signature=00",
+            secret.placeholder()
+        );
+        let mut parts = request
+            .header("authorization", claim)
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let claim = Claim::of(&parts.headers).unwrap();
+        assert!(claim.is_for(secret), "{claim:?}");
+        let claim = claim.take(&mut parts.headers);
+        sign(secret, &claim, host, payload, &mut parts).unwrap();
+        let text = parts.headers[AUTHORIZATION].to_str().unwrap();
+        assert!(parts.headers[AUTHORIZATION].is_sensitive());
+        text.rsplit_once("Signature=").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn published_signatures_are_met() {
+        let example = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+        let suite = secret(&format!("AKIDEXAMPLE:{example}"), "us-east-1", "service");
+        let scope = "20150830/us-east-1/service";
+        let get = |uri: &str| Request::get(uri.to_owned()).header(DATE, "20150830T123600Z");
+        let of = |request, payload: &str| {
+            signed(
+                &suite,
+                scope,
+                "host;x-amz-date",
+                "example.amazonaws.com",
+                request,
+                payload,
+            )
+        };
+        let vanilla = "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
+        assert_eq!(of(get("/"), EMPTY), vanilla);
+        assert_eq!(of(get("/./"), EMPTY), vanilla);
+        assert_eq!(of(get("/example/.."), EMPTY), vanilla);
+        assert_eq!(
+            of(get("/?Param2=value2&Param1=value1"), EMPTY),
+            "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"
+        );
+        assert_eq!(
+            of(Request::post("/").header(DATE, "20150830T123600Z"), EMPTY),
+            "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"
+        );
+        let iam = secret(&format!("AKIDEXAMPLE:{example}"), "us-east-1", "iam");
+        let list = get("/?Action=ListUsers&Version=2010-05-08").header(
+            "content-type",
+            "application/x-www-form-urlencoded; charset=utf-8",
+        );
+        let names = "content-type;host;x-amz-date";
+        assert_eq!(
+            signed(
+                &iam,
+                "20150830/us-east-1/iam",
+                names,
+                "iam.amazonaws.com",
+                list,
+                EMPTY
+            ),
+            "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
+        );
+    }
+
+    #[test]
+    fn published_signatures_of_s3_are_met() {
+        let value = "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        let s3 = secret(value, "us-east-1", "s3");
+        let of = |names: &str, request: http::request::Builder, payload: &str| {
+            let request = request
+                .header(DATE, "20130524T000000Z")
+                .header(HASH, payload);
+            let host = "examplebucket.s3.amazonaws.com";
+            signed(&s3, "20130524/us-east-1/s3", names, host, request, payload)
+        };
+        let names = "host;range;x-amz-content-sha256;x-amz-date";
+        assert_eq!(
+            of(
+                names,
+                Request::get("/test.txt").header("range", "bytes=0-9"),
+                EMPTY
+            ),
+            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+        );
+        let names = "host;x-amz-content-sha256;x-amz-date";
+        assert_eq!(
+            of(names, Request::get("/?lifecycle"), EMPTY),
+            "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"
+        );
+        assert_eq!(
+            of(names, Request::get("/?max-keys=2&prefix=J"), EMPTY),
+            "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"
+        );
+        let put = Request::put("/test%24file.text")
+            .header("date", "Fri, 24 May 2013 00:00:00 GMT")
+            .header("x-amz-storage-class", "REDUCED_REDUNDANCY");
+        let names = "date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class";
+        assert_eq!(
+            of(names, put, &hash(b"Welcome to Amazon S3.")),
+            "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
+        );
+    }
+
+    #[test]
+    fn a_session_goes_along() {
+        let s3 = secret(
+            "AKIAIOSFODNN7EXAMPLE:secret-key:session-token",
+            "us-east-1",
+            "s3",
+        );
+        let claim = format!(
+            "{ALGORITHM} Credential={}/20130524/us-east-1/s3/aws4_request,SignedHeaders=host,Signature=00",
+            s3.placeholder()
+        );
+        let request = Request::get("/")
+            .header("authorization", claim)
+            .header(DATE, "20130524T000000Z");
+        let mut parts = request
+            .header(TOKEN, "of the sandbox")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let claim = Claim::of(&parts.headers).unwrap().take(&mut parts.headers);
+        sign(
+            &s3,
+            &claim,
+            "s3.amazonaws.com",
+            "UNSIGNED-PAYLOAD",
+            &mut parts,
+        )
+        .unwrap();
+        assert_eq!(parts.headers[TOKEN], "session-token");
+        let text = parts.headers[AUTHORIZATION].to_str().unwrap();
+        assert!(
+            text.contains("SignedHeaders=host;x-amz-date;x-amz-security-token,"),
+            "{text}"
+        );
+        assert!(text.contains("Credential=AKIAIOSFODNN7EXAMPLE/"), "{text}");
+    }
+
+    #[test]
+    fn a_signature_for_something_else_is_left_alone() {
+        let s3 = secret("AKIAIOSFODNN7EXAMPLE:secret-key", "us-east-1", "s3");
+        for (access, scope) in [
+            ("AKIAOTHER", "20130524/us-east-1/s3/aws4_request"),
+            (s3.placeholder(), "20130524/eu-west-1/s3/aws4_request"),
+            (s3.placeholder(), "20130524/us-east-1/iam/aws4_request"),
+        ] {
+            let text = format!(
+                "{ALGORITHM} Credential={access}/{scope}, SignedHeaders=host, Signature=00"
+            );
+            let headers =
+                HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::try_from(text).unwrap())]);
+            assert!(!Claim::of(&headers).unwrap().is_for(&s3));
+        }
+        for text in [
+            "",
+            "AWS4-HMAC-SHA256",
+            "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host",
+        ] {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(text))]);
+            assert_eq!(Claim::of(&headers), None);
+        }
+    }
+}
