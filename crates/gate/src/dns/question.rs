@@ -85,7 +85,11 @@ fn body(
     let asked = (query.name.clone(), query.query_type, query.query_class);
     heard.query = Some(query);
     if counts.additionals == 1 {
-        heard.edns = Some(edns(decoder)?);
+        let (version, dnssec_ok) = edns(decoder)?;
+        heard.edns = Some(dnssec_ok);
+        if version != EDNS_VERSION {
+            return Err(ResponseCode::BADVERS);
+        }
     }
     if !decoder.is_empty() {
         return Err(ResponseCode::FormErr);
@@ -109,18 +113,16 @@ fn question(decoder: &mut BinDecoder<'_>) -> Result<Query, ResponseCode> {
     Ok(query)
 }
 
-/// The one record that may follow the question; tells whether DNSSEC records are wanted.
-fn edns(decoder: &mut BinDecoder<'_>) -> Result<bool, ResponseCode> {
+/// The one record that may follow the question: the version of EDNS, and whether DNSSEC records are
+/// wanted.
+fn edns(decoder: &mut BinDecoder<'_>) -> Result<(u8, bool), ResponseCode> {
     let malformed = |_unread| ResponseCode::FormErr;
     let at_root = decoder.peek().map(|byte| byte.unverified(/* compared */)) == Some(0);
     let (others, edns, signature) =
         Message::read_records(decoder, 1, true, OpCode::Query).map_err(malformed)?;
     match edns {
         Some(edns) if at_root && others.is_empty() && signature.is_none() => {
-            if edns.version() != EDNS_VERSION {
-                return Err(ResponseCode::BADVERS);
-            }
-            Ok(edns.flags().dnssec_ok)
+            Ok((edns.version(), edns.flags().dnssec_ok))
         }
         _ => Err(ResponseCode::FormErr),
     }

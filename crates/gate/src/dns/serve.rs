@@ -182,3 +182,228 @@ impl Rate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::NameRefused;
+    use super::*;
+    use belljar_policy::egress::HostName;
+    use hickory_proto::op::{Message, MessageType, OpCode, Query};
+    use hickory_proto::rr::{Name, RecordType};
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Allows everything; what begins with `slow` only after a long time. Counts who waits.
+    #[derive(Debug, Default)]
+    struct Slow {
+        waiting: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    struct Waiting<'a>(&'a AtomicUsize);
+
+    impl Drop for Waiting<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    impl NameJudge for Slow {
+        async fn name(&self, name: &HostName) -> Result<(), NameRefused> {
+            let now = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+            let _waiting = Waiting(&self.waiting);
+            self.most.fetch_max(now, Ordering::Relaxed);
+            if name.as_str().starts_with("slow") {
+                sleep(Duration::from_secs(600)).await;
+            }
+            Ok(())
+        }
+    }
+
+    struct Served {
+        dns: Dns,
+        judge: Arc<Slow>,
+        udp: SocketAddr,
+        tcp: SocketAddr,
+    }
+
+    fn serve() -> Served {
+        let socket = StdSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let judge = Arc::new(Slow::default());
+        let (udp, tcp) = (socket.local_addr().unwrap(), listener.local_addr().unwrap());
+        let dns = Dns::start(
+            &Handle::current(),
+            vec![socket.into()],
+            vec![listener.into()],
+            Arc::clone(&judge),
+            Arc::default(),
+        );
+        let dns = dns.unwrap();
+        Served {
+            dns,
+            judge,
+            udp,
+            tcp,
+        }
+    }
+
+    /// Runs with a clock that passes at once whatever is only waited for.
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        runtime.unwrap().block_on(test);
+    }
+
+    fn question(id: u16, name: &str) -> Vec<u8> {
+        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+        let name = Name::from_ascii(name).unwrap();
+        message.add_query(Query::query(name, RecordType::A));
+        message.to_vec().unwrap()
+    }
+
+    fn framed_question(id: u16, name: &str) -> Vec<u8> {
+        frame(&question(id, name)).unwrap()
+    }
+
+    async fn client(served: &Served) -> UdpSocket {
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        client.connect(served.udp).await.unwrap();
+        client
+    }
+
+    async fn answer(client: &UdpSocket) -> Message {
+        let mut buffer = [0; 600];
+        let length = client.recv(&mut buffer).await.unwrap();
+        Message::from_vec(&buffer[..length]).unwrap()
+    }
+
+    #[test]
+    fn datagrams_are_answered_and_a_slow_one_keeps_nobody_waiting() {
+        run(async {
+            let served = serve();
+            let client = client(&served).await;
+            client.send(&[0; DNS_QUERY_BYTES_MAX + 1]).await.unwrap();
+            client.send(&[7]).await.unwrap();
+            client
+                .send(&question(1, "slow.example.com."))
+                .await
+                .unwrap();
+            client.send(&question(2, "a.example.com.")).await.unwrap();
+            let first = answer(&client).await;
+            assert_eq!((first.metadata.id, first.answers.len()), (2, 1));
+            assert_eq!(answer(&client).await.metadata.id, 1);
+        });
+    }
+
+    #[test]
+    fn a_flood_waits_in_bounds_and_the_rest_is_dropped() {
+        run(async {
+            let served = serve();
+            let client = client(&served).await;
+            for at in 0..4 * DNS_WAITING_MAX {
+                let name = format!("slow{at}.example.com.");
+                client.send(&question(1, &name)).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            client.send(&question(2, "a.example.com.")).await.unwrap();
+            while answer(&client).await.metadata.id != 2 {}
+            let most = served.judge.most.load(Ordering::Relaxed);
+            assert!(
+                most > DNS_WAITING_MAX / 2 && most <= DNS_WAITING_MAX + 1,
+                "{most}"
+            );
+        });
+    }
+
+    #[test]
+    fn a_connection_is_answered_in_order_and_closed_when_it_falls_silent() {
+        run(async {
+            let served = serve();
+            let mut stream = TcpStream::connect(served.tcp).await.unwrap();
+            let questions: Vec<_> = (1..=20)
+                .flat_map(|id| framed_question(id, "a.example.com."))
+                .collect();
+            stream.write_all(&questions).await.unwrap();
+            for id in 1..=20 {
+                let length = usize::from(stream.read_u16().await.unwrap());
+                let mut message = vec![0; length];
+                stream.read_exact(&mut message).await.unwrap();
+                assert_eq!(Message::from_vec(&message).unwrap().metadata.id, id);
+            }
+            let began = Instant::now();
+            // Half a frame does not keep it open.
+            stream.write_all(&[0]).await.unwrap();
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+            assert!(began.elapsed() >= IDLE && began.elapsed() < 2 * IDLE);
+        });
+    }
+
+    #[test]
+    fn a_frame_that_is_no_message_closes_the_connection() {
+        run(async {
+            let served = serve();
+            let answer = frame(&[&[0, 7, 0x80][..], &[0; 9]].concat()).unwrap();
+            for bytes in [&[0, 0][..], &[0, 11], &[4, 209], &[0xFF, 0xFF], &answer] {
+                let mut stream = TcpStream::connect(served.tcp).await.unwrap();
+                stream.write_all(bytes).await.unwrap();
+                let began = Instant::now();
+                assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+                assert!(began.elapsed() < IDLE, "{bytes:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn one_connection_too_many_is_closed_and_makes_room_later() {
+        run(async {
+            let served = serve();
+            let mut held = Vec::new();
+            for _ in 0..DNS_CONNECTIONS_MAX {
+                let mut stream = TcpStream::connect(served.tcp).await.unwrap();
+                let question = framed_question(1, "a.example.com.");
+                stream.write_all(&question).await.unwrap();
+                stream.read_u16().await.unwrap();
+                held.push(stream);
+            }
+            let mut late = TcpStream::connect(served.tcp).await.unwrap();
+            assert_eq!(late.read(&mut [0; 1]).await.unwrap_or(0), 0);
+            held.clear();
+            sleep(2 * IDLE).await;
+            let mut stream = TcpStream::connect(served.tcp).await.unwrap();
+            let question = framed_question(1, "a.example.com.");
+            stream.write_all(&question).await.unwrap();
+            stream.read_u16().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn it_ends_when_it_is_dropped() {
+        run(async {
+            let served = serve();
+            let client = client(&served).await;
+            let mut stream = TcpStream::connect(served.tcp).await.unwrap();
+            client.send(&question(1, "a.example.com.")).await.unwrap();
+            answer(&client).await;
+            drop(served.dns);
+            tokio::task::yield_now().await;
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+            StdSocket::bind(served.udp).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_rate_is_kept_second_by_second() {
+        run(async {
+            let (rate, began) = (Rate::new(3), Instant::now());
+            assert!((0..3).all(|_| rate.take().is_ok()));
+            let next = rate.take().unwrap_err();
+            assert_eq!(next, began + SECOND);
+            sleep_until(next).await;
+            assert!((0..3).all(|_| rate.take().is_ok()));
+            assert!(rate.take().is_err());
+        });
+    }
+}

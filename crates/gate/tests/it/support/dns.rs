@@ -193,7 +193,9 @@ impl Desk {
         let kind = query.query_type;
         let asked = {
             let mut asked = self.asked.lock().unwrap();
-            let same = asked.iter().filter(|one| one.name == name && one.kind == kind);
+            let same = asked
+                .iter()
+                .filter(|one| one.name == name && one.kind == kind);
             let before = same.count();
             asked.push(Asked {
                 name,
