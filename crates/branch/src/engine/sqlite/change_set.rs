@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::seal::TooLong;
 use super::value::{Value, put_signed, put_unsigned, take, take_signed};
 
 /// Version of both files.
@@ -258,15 +259,11 @@ pub(crate) struct Writer {
     body: Vec<u8>,
     entry: Vec<u8>,
     entries: usize,
-    bytes_max: u64,
+    /// Rows beyond so many bytes are refused, with [`TooLong`].
+    pub(crate) bytes_max: u64,
     pub(crate) changes: DatabaseChanges,
     open: bool,
 }
-
-/// The rows are longer than the databases that they come from can account for.
-#[derive(Debug, thiserror::Error)]
-#[error("what changed is longer than {0} bytes, which is more than the two databases explain")]
-pub(crate) struct TooLong(u64);
 
 impl Writer {
     /// Writes rows to `rows`, an empty file.
@@ -287,11 +284,6 @@ impl Writer {
         };
         writer.put(MAGIC)?;
         Ok(writer)
-    }
-
-    /// Refuses rows beyond so many bytes, with [`TooLong`].
-    pub(crate) const fn bound(&mut self, bytes_max: u64) {
-        self.bytes_max = bytes_max;
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 
 use belljar_base::{HasKind, Kind};
 
-use super::change_set::{self, DatabaseChanges, TooLong, Writer};
+use super::change_set::{self, DatabaseChanges, Writer};
 use super::clone::{DATABASE, WORK};
 use super::diff::{self, DiffError};
 use super::image::{Image, ImageError};
 use super::regular;
+
+/// The rows are longer than the databases that they come from can account for.
+#[derive(Debug, thiserror::Error)]
+#[error("what changed is longer than {0} bytes, which is more than the two databases explain")]
+pub(crate) struct TooLong(pub(crate) u64);
 
 /// Bytes that the rows of a change set may have, however small the databases are.
 const ROWS_BYTES_FREE: u64 = 64 << 20;
@@ -113,7 +118,7 @@ fn compare(
     // A value takes more bytes in a change set than in a page, but not many times as many. A
     // hostile file has one page in many rows, or one long default in each.
     let explained = base.bytes().saturating_add(work.bytes());
-    writer.bound(explained.saturating_mul(4).saturating_add(ROWS_BYTES_FREE));
+    writer.bytes_max = explained.saturating_mul(4).saturating_add(ROWS_BYTES_FREE);
     diff::diff(&base, &work, &mut writer)?;
     writer.finish().map_err(DiffError::Write)
 }
