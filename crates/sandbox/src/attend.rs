@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use belljar_base::bounds::GRACE_MILLIS_MAX;
-use belljar_base::frame::Tell;
+use belljar_base::frame::{End, Tell};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::backend::{Enclosed, Stdio};
@@ -106,6 +106,9 @@ pub fn attend(
     hits.extend(over.then_some(LimitHit::Output));
     let cause = attending.life.cause().unwrap_or(Cause::Lost);
     hits.extend((cause == Cause::TimeOver).then_some(LimitHit::Time));
+    // A file would have become bigger than one may be: the signal says so where no size does.
+    let grew = cause == Cause::Exited(End::Signal(libc::SIGXFSZ));
+    hits.extend((grew && !hits.contains(&LimitHit::Disk)).then_some(LimitHit::Disk));
     Ok(Ended {
         cause,
         not_started: attending.not_started,

@@ -262,6 +262,10 @@ fn escape_written_file() {
     // A file system's own tables take a little.
     assert!(data.blocks() * 512 <= most + (64 << 10), "{data:?}");
     // Where the file system would take more than the size, the file is written in memory.
+    // What is refused by a signal is told, too, when the file never got that big.
+    let outcome = jar(true).run(&["/usr/bin/truncate", "-s", "1T", "/srv/db/work.db"]);
+    outcome.hit(LimitHit::Disk);
+    assert_eq!(std::fs::metadata(&work).unwrap().len(), 1 << 20);
     let outcome = jar(false).python(FILL);
     outcome.hit(LimitHit::Disk);
     let data = std::fs::metadata(&work).unwrap();
