@@ -182,3 +182,9 @@ pub const HTTP_LINGER_BYTES_MAX: usize = 1 << 20;
 pub const HTTP_LINGER_MILLIS_MAX: u64 = 1_000;
 /// One piece of a WebSocket on its way, in bytes.
 pub const HTTP_TUNNEL_BUFFER_BYTES: usize = 16 << 10;
+/// A file of rules for the network, in bytes.
+pub const EGRESS_FILE_BYTES_MAX: usize = 1 << 20;
+/// Agents, name servers, fixed hosts or roots in one file of rules, each.
+pub const EGRESS_FILE_ENTRIES_MAX: usize = 1024;
+/// Schemes, ports, methods or addresses of one rule, each.
+pub const EGRESS_RULE_LIST_MAX: usize = 64;

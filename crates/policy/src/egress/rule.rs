@@ -253,6 +253,21 @@ impl Rule {
     }
 }
 
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => name.fmt(f),
+            Self::Below(name) => write!(f, "*.{name}"),
+            Self::Addresses(net) if net.prefix_len() == net.max_prefix_len() => match net.addr() {
+                IpAddr::V4(address) => address.fmt(f),
+                IpAddr::V6(address) => write!(f, "[{address}]"),
+            },
+            Self::Addresses(IpNet::V4(net)) => net.fmt(f),
+            Self::Addresses(IpNet::V6(net)) => write!(f, "[{net}]"),
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

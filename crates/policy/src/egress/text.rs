@@ -359,31 +359,52 @@ pub(super) fn is_registrable(name: &HostName) -> bool {
     psl::domain_str(name.as_str()).is_some()
 }
 
-/// The canonical path, without the slash at its end; none when it is the root.
 fn path(parts: &Parts<'_>) -> Result<Option<String>, Fault> {
     let Some(tail) = parts.tail else {
         return Ok(None);
     };
-    let near = |tail: Option<&str>| Parts { tail, ..*parts }.write();
+    prefix_of(tail).or_else(|Misfit { reason, near }| {
+        let tail = near.as_deref();
+        fault(
+            format!("its path {reason}"),
+            Parts { tail, ..*parts }.write(),
+        )
+    })
+}
+
+/// What keeps a path from being one of a rule.
+pub(super) struct Misfit {
+    pub(super) reason: String,
+    /// The nearest path, without its slash.
+    pub(super) near: Option<String>,
+}
+
+/// The canonical path of a rule, of what follows its first slash: without the slash at its end; none
+/// when it is the root.
+pub(super) fn prefix_of(tail: &str) -> Result<Option<String>, Misfit> {
+    let misfit = |reason: &str, near: Option<&str>| {
+        let (reason, near) = (reason.to_owned(), near.map(str::to_owned));
+        Err(Misfit { reason, near })
+    };
     if let Some((before, _)) = tail.split_once('*') {
-        let tail = before.rsplit_once('/').map(|(tail, _)| tail);
-        let reason = "a path stands for all that is below it";
-        return fault(reason, near(tail));
+        let near = before.rsplit_once('/').map(|(near, _)| near);
+        return misfit("has a `*` and stands for all that is below it anyway", near);
     }
-    let segments = |path: &str| path.split('/').filter(|one| !one.is_empty()).count();
+    let segments = || tail.split('/').filter(|one| !one.is_empty());
     let canonical = match canonical_path(&format!("/{tail}")) {
         Ok(canonical) => canonical,
         Err(PathError::Empty) => {
-            let segments: Vec<_> = tail.split('/').filter(|one| !one.is_empty()).collect();
-            let tail = segments.join("/");
-            return fault("its path has an empty segment", near(Some(&tail)));
+            let near = segments().collect::<Vec<_>>().join("/");
+            return misfit("has an empty segment", Some(&near));
         }
-        Err(error) => return fault(format!("its {error}"), near(None)),
+        Err(error) => {
+            let reason = error.to_string();
+            return misfit(reason.strip_prefix("path ").unwrap_or(&reason), None);
+        }
     };
     let prefix = canonical.strip_suffix('/').unwrap_or(&canonical);
-    if segments(tail) != segments(prefix) {
-        let tail = prefix.strip_prefix('/');
-        return fault("its path has dot segments", near(tail));
+    if segments().count() != prefix.matches('/').count() {
+        return misfit("has dot segments", prefix.strip_prefix('/'));
     }
     Ok((!prefix.is_empty()).then(|| prefix.to_owned()))
 }
@@ -813,15 +834,15 @@ mod tests {
         ),
         (
             "example.com/*",
-            "a path stands for all that is below it; write `example.com`",
+            "its path has a `*` and stands for all that is below it anyway; write `example.com`",
         ),
         (
             "example.com/v1/*",
-            "a path stands for all that is below it; write `example.com/v1`",
+            "its path has a `*` and stands for all that is below it anyway; write `example.com/v1`",
         ),
         (
             "example.com/v1/a*/b",
-            "a path stands for all that is below it; write `example.com/v1`",
+            "its path has a `*` and stands for all that is below it anyway; write `example.com/v1`",
         ),
         ("example.com:8443/%2a", "example.com 8443 /%2A"),
         (
