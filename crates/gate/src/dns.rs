@@ -12,7 +12,9 @@ mod answer; // one message out
 mod serve; // the sockets
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use belljar_base::Refusal;
 use belljar_policy::egress::HostName;
@@ -20,10 +22,23 @@ use hickory_proto::rr::RecordType;
 
 use crate::judge::{Judge, code};
 use answer::Saying;
-use question::{Heard, Reading, Subject};
+use question::{Reading, Subject};
 
 pub(crate) use names::Names;
 pub(crate) use serve::Dns;
+
+/// What a sandbox is told that asks this, when every name is allowed or every name denied; nothing
+/// for what is no question.
+#[must_use]
+pub fn answer(message: &[u8], allowed: bool) -> Option<Vec<u8>> {
+    let responder = Responder::new(Arc::new(Everything { allowed }), Arc::default());
+    let answering = pin!(responder.answer(message));
+    // Such a judge is never waited for.
+    match answering.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => None,
+    }
+}
 
 /// Who decides whether a name may be resolved.
 pub(crate) trait NameJudge: Send + Sync + 'static {
@@ -52,6 +67,23 @@ impl NameJudge for Judge {
     }
 }
 
+/// Makes no difference between names.
+#[derive(Debug)]
+struct Everything {
+    allowed: bool,
+}
+
+impl NameJudge for Everything {
+    async fn name(&self, name: &HostName) -> Result<(), NameRefused> {
+        if self.allowed {
+            return Ok(());
+        }
+        let (reason, remedy) = (format!("`{name}` is denied"), "ask for a rule");
+        let refusal = Refusal::new(code::HOST_DENIED, reason, remedy);
+        Err(NameRefused::Denied(refusal))
+    }
+}
+
 /// Answers messages, whichever way they came.
 #[derive(Debug)]
 pub(crate) struct Responder<J> {
@@ -67,47 +99,51 @@ impl<J: NameJudge> Responder<J> {
 
     /// The answer to a message; nothing for what is no question.
     pub(crate) async fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let (heard, saying) = match question::read(message) {
+        let (heard, subject) = match question::read(message) {
             Reading::Nothing => return None,
-            Reading::Refused(heard, code) => (heard, Saying::Refused(code)),
-            Reading::Asked(heard, subject) => {
-                let saying = self.say(&heard, &subject).await;
-                (heard, saying)
+            Reading::Refused(heard, code) => {
+                return answer::write(&heard, &Saying::Refused(code));
             }
+            Reading::Asked(heard, subject) => (heard, subject),
         };
-        answer::write(&heard, &saying)
-    }
-
-    async fn say(&self, heard: &Heard, subject: &Subject) -> Saying {
+        let judged = match &subject {
+            Subject::Name(name) => self.judge.name(name).await,
+            Subject::Localhost | Subject::Reverse(_) | Subject::NoHost => Ok(()),
+        };
         let wanted = heard.query.as_ref().map(|query| query.query_type);
-        match subject {
-            Subject::Name(name) => match self.judge.name(name).await {
-                Ok(()) if wanted == Some(RecordType::A) => self.address(name),
-                Ok(()) => Saying::Empty,
-                Err(NameRefused::Denied(refusal)) => Saying::Denied(told(&refusal)),
-                Err(NameRefused::Undecided(refusal)) => Saying::Failed(told(&refusal)),
-            },
-            Subject::Localhost => match wanted {
-                Some(RecordType::A) => Saying::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-                Some(RecordType::AAAA) => Saying::Address(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-                _ => Saying::Empty,
-            },
-            Subject::Reverse(address) => {
-                match address.and_then(|address| self.names.name_of(address)) {
-                    Some(name) if wanted == Some(RecordType::PTR) => Saying::Pointer(name),
-                    Some(_) => Saying::Empty,
-                    None => Saying::Missing,
-                }
-            }
-            Subject::NoHost => Saying::Denied("no host has such a name".to_owned()),
-        }
+        answer::write(&heard, &say(&self.names, wanted, &subject, judged))
     }
+}
 
-    fn address(&self, name: &HostName) -> Saying {
-        match self.names.address_of(name) {
+/// What is said of a subject that was judged.
+fn say(
+    names: &Names,
+    wanted: Option<RecordType>,
+    subject: &Subject,
+    judged: Result<(), NameRefused>,
+) -> Saying {
+    match judged {
+        Ok(()) => {}
+        Err(NameRefused::Denied(refusal)) => return Saying::Denied(told(&refusal)),
+        Err(NameRefused::Undecided(refusal)) => return Saying::Failed(told(&refusal)),
+    }
+    match subject {
+        Subject::Name(name) if wanted == Some(RecordType::A) => match names.address_of(name) {
             Some(address) => Saying::Address(IpAddr::V4(address)),
             None => Saying::Failed("this run has resolved too many names".to_owned()),
-        }
+        },
+        Subject::Name(_) => Saying::Empty,
+        Subject::Localhost => match wanted {
+            Some(RecordType::A) => Saying::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            Some(RecordType::AAAA) => Saying::Address(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            _ => Saying::Empty,
+        },
+        Subject::Reverse(address) => match address.and_then(|address| names.name_of(address)) {
+            Some(name) if wanted == Some(RecordType::PTR) => Saying::Pointer(name),
+            Some(_) => Saying::Empty,
+            None => Saying::Missing,
+        },
+        Subject::NoHost => Saying::Denied("no host has such a name".to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@ mod gate; // one per process: threads, resolver, trust
 mod judge; // the one place that decides and writes
 mod scribe; // the thread that makes records durable
 mod resolve; // names to addresses, asked once
-mod dns; // the name server of a sandbox
+pub mod dns; // the name server of a sandbox
 pub mod hello; // the first words of TLS
 pub mod proxy; // what programs that know of a proxy say
 mod sniff; // what a client speaks, by its first bytes
@@ -17,8 +17,10 @@ mod publish; // the way in, to published ports
 mod dial; // connects to checked addresses only
 mod authority; // the run's own certificates
 mod trust; // whom the gate believes on the far side
+mod bundle; // whom programs inside believe
 
 pub use authority::Authority;
+pub use bundle::{java_store, pem_bundle};
 pub use door::{Door, Opening, Sockets};
 pub use gate::{Gate, GateError, Settings};
 pub use judge::Counts;

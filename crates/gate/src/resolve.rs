@@ -139,7 +139,6 @@ mod tests {
     use crate::name_server::{Answer, Asked, NameServer, address, alias};
     use belljar_base::bounds::{RESOLVE_ADDRESSES_MAX, RESOLVE_ALIASES_MAX};
     use hickory_proto::op::ResponseCode;
-    use hickory_proto::rr::RecordType;
 
     fn name(text: &str) -> HostName {
         text.parse().unwrap()
@@ -185,8 +184,8 @@ mod tests {
 
     /// Addresses of version 4 alone.
     fn v4(asked: &Asked, addresses: &[&str]) -> Answer {
-        match asked.kind {
-            RecordType::A => {
+        match asked.is_v4() {
+            true => {
                 let record = |one: &&str| address(&asked.name, 60, one);
                 Answer::Records(addresses.iter().map(record).collect())
             }
@@ -212,8 +211,8 @@ mod tests {
         let asked = check(
             "a.example.com",
             |asked| {
-                Answer::Records(match asked.kind {
-                    RecordType::A => vec![
+                Answer::Records(match asked.is_v4() {
+                    true => vec![
                         address(&asked.name, 60, "192.0.2.1"),
                         address(&asked.name, 60, "192.0.2.2"),
                         address(&asked.name, 60, "192.0.2.1"),
@@ -239,8 +238,8 @@ mod tests {
     fn what_came_along_is_not_taken() {
         check(
             "a.example.com",
-            |asked| match asked.kind {
-                RecordType::A => Answer::Records(vec![
+            |asked| match asked.is_v4() {
+                true => Answer::Records(vec![
                     address("b.example.com", 60, "192.0.2.66"),
                     address("a.example.com", 60, "192.0.2.1"),
                     address("a.example.com", 60, "2001:db8::66"),
@@ -267,8 +266,8 @@ mod tests {
 
     #[test]
     fn so_many_addresses_and_no_more() {
-        let server = NameServer::start(|asked| match asked.kind {
-            RecordType::A => {
+        let server = NameServer::start(|asked| match asked.is_v4() {
+            true => {
                 let numbered = |at| address(&asked.name, 60, &format!("192.0.2.{at}"));
                 // More than fit a datagram without EDNS.
                 Answer::Records((1..=50).map(numbered).collect())
@@ -284,8 +283,8 @@ mod tests {
     fn aliases_are_followed_in_one_answer_or_several() {
         check(
             "a.example.com",
-            |asked| match asked.kind {
-                RecordType::A => Answer::Records(vec![
+            |asked| match asked.is_v4() {
+                true => Answer::Records(vec![
                     address("c.example.com", 60, "192.0.2.1"),
                     alias("b.example.com", 60, "c.example.com"),
                     alias("a.example.com", 60, "b.example.com"),
@@ -296,11 +295,11 @@ mod tests {
         );
         let asked = check(
             "a.example.com",
-            |asked| match (asked.kind, asked.name.as_str()) {
-                (RecordType::A, "a.example.com") => {
+            |asked| match (asked.is_v4(), asked.name.as_str()) {
+                (true, "a.example.com") => {
                     Answer::Records(vec![alias("a.example.com", 60, "b.example.net")])
                 }
-                (RecordType::A, "b.example.net") => {
+                (true, "b.example.net") => {
                     Answer::Records(vec![address("b.example.net", 60, "10.0.0.1")])
                 }
                 _ => nothing(),
@@ -339,8 +338,8 @@ mod tests {
                 records.push(alias(&name, 60, &next));
                 name = next;
             }
-            let end = match asked.kind {
-                RecordType::A => "192.0.2.1",
+            let end = match asked.is_v4() {
+                true => "192.0.2.1",
                 _ => "2001:db8::1",
             };
             records.push(address(&name, 60, end));
@@ -357,8 +356,8 @@ mod tests {
     fn a_truncated_answer_is_asked_for_over_tcp() {
         let asked = check(
             "a.example.com",
-            |asked| match (asked.kind, asked.tcp) {
-                (RecordType::A, false) => Answer::Truncated,
+            |asked| match (asked.is_v4(), asked.tcp) {
+                (true, false) => Answer::Truncated,
                 _ => v4(asked, &["192.0.2.1"]),
             },
             "192.0.2.1",
@@ -389,8 +388,8 @@ mod tests {
     fn one_version_is_enough() {
         check(
             "a.example.com",
-            |asked| match asked.kind {
-                RecordType::A => Answer::Absent(ResponseCode::ServFail, 0),
+            |asked| match asked.is_v4() {
+                true => Answer::Absent(ResponseCode::ServFail, 0),
                 _ => Answer::Records(vec![address(&asked.name, 60, "2001:db8::1")]),
             },
             "2001:db8::1",
@@ -398,8 +397,8 @@ mod tests {
         let began = Instant::now();
         check(
             "a.example.com",
-            |asked| match asked.kind {
-                RecordType::A => v4(asked, &["192.0.2.1"]),
+            |asked| match asked.is_v4() {
+                true => v4(asked, &["192.0.2.1"]),
                 _ => Answer::Silence,
             },
             "192.0.2.1",
@@ -433,9 +432,9 @@ mod tests {
     /// The second answer is another one, as soon as it may be: it is for the judge to refuse it.
     #[test]
     fn a_name_that_changes_is_asked_again_and_told_as_it_is() {
-        let server = NameServer::start(|asked| match (asked.kind, asked.before) {
-            (RecordType::A, 0) => Answer::Records(vec![address(&asked.name, 0, "192.0.2.1")]),
-            (RecordType::A, _) => Answer::Records(vec![address(&asked.name, 0, "169.254.169.254")]),
+        let server = NameServer::start(|asked| match (asked.is_v4(), asked.before) {
+            (true, 0) => Answer::Records(vec![address(&asked.name, 0, "192.0.2.1")]),
+            (true, _) => Answer::Records(vec![address(&asked.name, 0, "169.254.169.254")]),
             _ => nothing(),
         });
         let resolver = resolver(&server);

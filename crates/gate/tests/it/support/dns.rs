@@ -24,6 +24,13 @@ pub(crate) struct Asked {
     pub(crate) before: usize,
 }
 
+impl Asked {
+    /// Whether an address of version 4 is wanted.
+    pub(crate) fn is_v4(&self) -> bool {
+        self.kind == RecordType::A
+    }
+}
+
 /// What the name server says.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
