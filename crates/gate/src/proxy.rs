@@ -11,6 +11,7 @@ use belljar_policy::egress::Host;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use crate::http::answer_bytes;
 use crate::judge::Refused;
 
 /// What a client of the proxy wants.
@@ -29,10 +30,6 @@ pub(crate) enum Wanted {
     },
     /// A request of HTTP that is to be passed on.
     Request {
-        /// To whom.
-        host: Host,
-        /// On which port.
-        port: u16,
         /// The request, as far as it was said.
         said: Vec<u8>,
     },
@@ -113,9 +110,9 @@ async fn by_http<I: AsyncRead + Unpin>(io: &mut I, said: &mut Vec<u8>) -> Result
         match head::read(said) {
             head::Reading::More => listen(io, said).await?,
             head::Reading::Refused(reason) => return Err(Stop::doubt(Voice::Http, reason)),
-            head::Reading::Forward { host, port } => {
+            head::Reading::Forward { .. } => {
                 let said = std::mem::take(said);
-                return Ok(Wanted::Request { host, port, said });
+                return Ok(Wanted::Request { said });
             }
             head::Reading::Connect { host, port, length } => {
                 let said = said.split_off(length.min(said.len()));
@@ -196,7 +193,7 @@ impl Voice {
     /// What a client is told when it may not.
     pub(crate) fn refused(self, refused: &Refused) -> Vec<u8> {
         match self {
-            Self::Http => http_answer(refused),
+            Self::Http => answer_bytes(refused),
             Self::Socks(socks::NO_METHOD) => vec![5, socks::NO_METHOD],
             Self::Socks(code) => socks::reply(code).to_vec(),
             Self::OldSocks => OLD_REFUSAL.to_vec(),
@@ -206,20 +203,3 @@ impl Voice {
 
 /// Version 0, request rejected, nothing more.
 const OLD_REFUSAL: [u8; 8] = [0, 0x5b, 0, 0, 0, 0, 0, 0];
-
-fn http_answer(refused: &Refused) -> Vec<u8> {
-    let body = refused.body();
-    let status = refused.status();
-    let word = http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or("Refused");
-    let mut answer = format!(
-        "HTTP/1.1 {status} {word}\r\ncontent-type: application/problem+json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
-    answer.extend_from_slice(&body);
-    answer
-}

@@ -99,14 +99,10 @@ impl Hall {
                 farewell(stream, &doubt.voice.refused(&refused)).await;
                 None
             }
-            Wanted::Request { host, port, said } => {
-                let target = Target {
-                    host: self.named(host),
-                    port,
-                    scheme: Scheme::Http,
-                };
+            // Each request over this connection names its own host, and is judged by it.
+            Wanted::Request(said) => {
                 let context = Arc::clone(&self.context);
-                http::serve(Heard::new(said, stream), target, false, context).await;
+                http::forward(Heard::new(said, stream), context).await;
                 None
             }
             Wanted::Connection {
@@ -183,7 +179,7 @@ impl Hall {
             Ok(passage) => passage,
             Err(refused) => {
                 if in_tls {
-                    farewell(caller.stream, &Alert::of(&refused).record()).await;
+                    farewell(caller.stream, &Alert::denied(&refused).record()).await;
                 }
                 return None;
             }
