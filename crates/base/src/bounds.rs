@@ -188,3 +188,17 @@ pub const EGRESS_FILE_BYTES_MAX: usize = 1 << 20;
 pub const EGRESS_FILE_ENTRIES_MAX: usize = 1024;
 /// Schemes, ports, methods or addresses of one rule, each.
 pub const EGRESS_RULE_LIST_MAX: usize = 64;
+/// Secrets that are kept.
+pub const SECRETS_KEPT_MAX: usize = 1024;
+/// The file of one secret, in bytes.
+pub const SECRET_FILE_BYTES_MAX: u64 = 256 << 10;
+/// How long the source of a secret may take, in milliseconds.
+pub const SECRET_SOURCE_MILLIS_MAX: u64 = 20_000;
+/// The answer of a vault, in bytes.
+pub const SECRET_ANSWER_BYTES_MAX: usize = 256 << 10;
+/// New connections of a run that are led to the gate, for each second.
+pub const DOOR_CONNECTIONS_PER_SECOND_MAX: u64 = 1000;
+/// New connections of a run that are led to the gate at once.
+pub const DOOR_CONNECTIONS_BURST_MAX: u32 = 10_000;
+/// How long a server inside a sandbox may take to accept a connection from the host, in milliseconds.
+pub const DIAL_INSIDE_MILLIS_MAX: u64 = 5_000;

@@ -9,18 +9,22 @@ pub(crate) mod netlink; // messages as bytes
 pub(crate) mod rules; // which messages make the network
 mod counters; // what went nowhere
 mod doors; // the sockets, told apart
+mod dialer; // connections the other way
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use counters::{Counters, Dropped};
+pub use dialer::Dialer;
 pub use doors::Doors;
 
 /// At this port of the loopback addresses arrive connections that were meant to leave.
 pub const TRANSPARENT_PORT: u16 = 1020;
 /// At this port of 127.0.0.1 programs find the gate when they ask for a proxy.
 pub const PROXY_PORT: u16 = 1021;
-/// At this port of the loopback addresses arrive all questions for names.
+/// At this port of 127.0.0.1 the gate answers questions for names.
 pub const DNS_PORT: u16 = 53;
+/// At this port of the loopback addresses arrive questions that were meant for other servers.
+const LED_DNS_PORT: u16 = 1022;
 /// The address that a gated sandbox has beside the loopback addresses (RFC 7335).
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
 
@@ -44,7 +48,7 @@ pub(crate) struct Socket {
 }
 
 /// The doors of every gated sandbox. Their ports are below 1024, where nothing of a run can bind.
-pub(crate) fn sockets() -> [Socket; 7] {
+pub(crate) fn sockets() -> [Socket; 9] {
     let four = IpAddr::from(Ipv4Addr::LOCALHOST);
     let six = IpAddr::from(Ipv6Addr::LOCALHOST);
     [
@@ -52,9 +56,11 @@ pub(crate) fn sockets() -> [Socket; 7] {
         (six, TRANSPARENT_PORT, false),
         (four, PROXY_PORT, false),
         (four, DNS_PORT, true),
-        (six, DNS_PORT, true),
+        (four, LED_DNS_PORT, true),
+        (six, LED_DNS_PORT, true),
         (four, DNS_PORT, false),
-        (six, DNS_PORT, false),
+        (four, LED_DNS_PORT, false),
+        (six, LED_DNS_PORT, false),
     ]
     .map(|(address, port, datagrams)| Socket {
         at: SocketAddr::new(address, port),

@@ -8,6 +8,7 @@ mod birth; // the parent's side: the clone into new namespaces
 mod child; // the child's life from the clone to the guest's first instruction
 mod deeds; // one step of the child's plan
 mod network; // messages to the kernel and sockets that furnish a network namespace
+mod lend; // sockets of another network namespace
 mod confine; // what the child gives up: capabilities, paths, calls
 mod signal; // ending a process, and hearing that we shall end
 
@@ -16,6 +17,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 pub(crate) use birth::{Born, GUEST, Inheritance, clone_into_jail, shifted_tree};
 pub(crate) use child::{DONE, ENTRANCE, EXECUTION};
 pub(crate) use confine::landlock_abi;
+pub(crate) use lend::{namespace_number, namespace_of, owner_of, sockets_within};
 pub(crate) use signal::{kill, signals, take_signals};
 
 /// The most trees a plan may need; one control message carries them all.

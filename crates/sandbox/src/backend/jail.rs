@@ -124,6 +124,7 @@ fn compose(
     };
     steps.push(Step::new("user namespace", Deed::Identity { user, group }));
     steps.push(Step::new("cgroup namespace", Deed::CgroupNamespace));
+    network::steps(spec.network, steps);
     steps.push(Step::new("mount namespace", Deed::Private));
     let trees = tree::build(spec, template, host, steps);
     // The tree's last step is Landlock; what still needs capabilities comes before it.
@@ -132,7 +133,6 @@ fn compose(
         "uts namespace",
         Deed::HostName { name: c("belljar") },
     ));
-    network::steps(spec.network, steps);
     let limits = &spec.limits;
     for (resource, value) in [
         (libc::RLIMIT_NOFILE, limits.open_files),

@@ -15,6 +15,8 @@ pub struct Dropped {
     pub icmp: u64,
     /// Everything else.
     pub other: u64,
+    /// New connections above the rate at which they are led to the gate; programs try again.
+    pub rate: u64,
 }
 
 /// Reads the counters of one sandbox, also after its end.
@@ -49,10 +51,15 @@ impl Counters {
                 break;
             }
         }
-        let [Some(udp), Some(icmp), Some(other)] = found else {
+        let [Some(udp), Some(icmp), Some(other), Some(rate)] = found else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        Ok(Dropped { udp, icmp, other })
+        Ok(Dropped {
+            udp,
+            icmp,
+            other,
+            rate,
+        })
     }
 }
 

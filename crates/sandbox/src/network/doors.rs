@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 
-use super::{Counters, DNS_PORT, PROXY_PORT, TRANSPARENT_PORT};
+use super::{Counters, DNS_PORT, Dialer, LED_DNS_PORT, PROXY_PORT, TRANSPARENT_PORT};
 
 /// The doors of one sandbox. A namespace lives as long as one of its sockets: dropping these,
 /// after the sandbox has ended, lets it vanish.
@@ -22,6 +22,8 @@ pub struct Doors {
     pub dns_tcp: Vec<OwnedFd>,
     /// Counts what went nowhere.
     pub counters: Counters,
+    /// Reaches servers inside.
+    pub dialer: Dialer,
 }
 
 impl Doors {
@@ -43,24 +45,26 @@ impl Doors {
             let list = match (at.port(), datagrams) {
                 (TRANSPARENT_PORT, false) => &mut transparent,
                 (PROXY_PORT, false) => &mut proxy,
-                (DNS_PORT, true) => &mut dns_udp,
-                (DNS_PORT, false) => &mut dns_tcp,
+                (DNS_PORT | LED_DNS_PORT, true) => &mut dns_udp,
+                (DNS_PORT | LED_DNS_PORT, false) => &mut dns_tcp,
                 _ => return Err(unknown(at.ip())),
             };
             list.push(socket);
         }
         let lists = [&transparent, &proxy, &dns_udp, &dns_tcp];
         let whole = lists.iter().all(|list| !list.is_empty());
-        match counters {
-            Some(counters) if whole => Ok(Self {
-                transparent,
-                proxy,
-                dns_udp,
-                dns_tcp,
-                counters,
-            }),
-            Some(_) | None => Err(io::ErrorKind::NotFound.into()),
-        }
+        let (Some(counters), Some(door), true) = (counters, proxy.first(), whole) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let dialer = Dialer::new(door.try_clone()?);
+        Ok(Self {
+            transparent,
+            proxy,
+            dns_udp,
+            dns_tcp,
+            counters,
+            dialer,
+        })
     }
 }
 

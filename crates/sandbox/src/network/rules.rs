@@ -3,16 +3,29 @@
 //!
 //! Every address leads to the loopback device, which is the only one: nothing can leave, whatever
 //! the rules say. The rules lead what was meant to leave to the gate's doors, and count the rest.
+//! Decision 0008 says why it is done by address translation, and what bounds its table.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use belljar_base::bounds::{DOOR_CONNECTIONS_BURST_MAX, DOOR_CONNECTIONS_PER_SECOND_MAX};
 
 use super::netlink::{APPEND, CREATE, Messages, attribute, nested, number, text};
-use super::{ADDRESS, DNS_PORT, TRANSPARENT_PORT};
+use super::{ADDRESS, DNS_PORT, LED_DNS_PORT, TRANSPARENT_PORT};
 
 /// The table's name.
 pub(super) const TABLE: &str = "belljar";
-/// The counters' names: of datagrams, of ICMP, of all else that went nowhere.
-pub(super) const COUNTERS: [&str; 3] = ["udp", "icmp", "other"];
+/// The counters' names: of datagrams, of ICMP, of all else that went nowhere, and of what came
+/// faster than the table of connections is allowed to grow.
+pub(super) const COUNTERS: [&str; 4] = [UDP_COUNTER, ICMP_COUNTER, OTHER_COUNTER, RATE_COUNTER];
+const UDP_COUNTER: &str = "udp";
+const ICMP_COUNTER: &str = "icmp";
+const OTHER_COUNTER: &str = "other";
+const RATE_COUNTER: &str = "rate";
+
+/// The chains, in the order in which a packet meets them.
+const TRACK: &str = "track";
+const LEAD: &str = "lead";
+const CLOSE: &str = "close";
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -28,6 +41,8 @@ pub(super) const GET_OBJECT: u16 = SUBSYSTEM << 8 | 19;
 const INET: u8 = 1;
 /// `NF_INET_LOCAL_OUT`.
 const HOOK_OUTPUT: u32 = 3;
+/// Before connections are tracked.
+const PRIORITY_RAW: i32 = -300;
 const PRIORITY_NAT: i32 = -100;
 const PRIORITY_FILTER: i32 = 0;
 const DROP: u32 = 0;
@@ -50,7 +65,7 @@ const ICMP6: u8 = 58;
 const IP4: u8 = 2;
 const IP6: u8 = 10;
 
-/// The table with its counters, the chain that leads to the doors and the chain that drops.
+/// The table with its counters, chains and rules.
 pub(crate) fn table() -> Messages {
     let mut batch = Messages::default();
     batch.mark(BATCH_BEGIN, &[0, 0, 0, 10]);
@@ -67,16 +82,13 @@ pub(crate) fn table() -> Messages {
         ];
         add(NEW_OBJECT, CREATE, &counter);
     }
-    add(
-        NEW_CHAIN,
-        CREATE,
-        &chain("doors", "nat", PRIORITY_NAT, ACCEPT),
-    );
-    add(
-        NEW_CHAIN,
-        CREATE,
-        &chain("nowhere", "filter", PRIORITY_FILTER, DROP),
-    );
+    for (name, kind, priority, policy) in [
+        (TRACK, "filter", PRIORITY_RAW, ACCEPT),
+        (LEAD, "nat", PRIORITY_NAT, ACCEPT),
+        (CLOSE, "filter", PRIORITY_FILTER, DROP),
+    ] {
+        add(NEW_CHAIN, CREATE, &chain(name, kind, priority, policy));
+    }
     for (chain, expressions) in rules() {
         let rule = [text(1, TABLE), text(2, chain), nested(4, &expressions)];
         add(NEW_RULE, APPEND, &rule);
@@ -108,46 +120,103 @@ fn chain(name: &str, kind: &str, priority: i32, policy: u32) -> Vec<Vec<u8>> {
 fn rules() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let mut rules = Vec::new();
     let mut add = |chain, parts: &[Vec<Vec<u8>>]| rules.push((chain, parts.concat()));
-    // Questions for names go to the gate, whichever server they were meant for.
-    for kind in [UDP, TCP] {
-        let port = [
-            load(TRANSPORT_HEADER, 2, 2),
-            equals(&DNS_PORT.to_be_bytes()),
-        ];
-        add("doors", &[protocol(kind), port.into(), redirect(DNS_PORT)]);
-    }
-    // The run's own servers stay its own; what else opens a connection is led to the door.
-    for place in own() {
-        add("doors", &[place, verdict(ACCEPT)]);
-    }
-    add("doors", &[protocol(TCP), redirect(TRANSPARENT_PORT)]);
 
-    // A connection that was led to a door has its answers, wherever it said that it comes from.
-    add("nowhere", &[known(), verdict(ACCEPT)]);
+    // What is led to a door has its answers translated back.
+    for door in [TRANSPARENT_PORT, LED_DNS_PORT] {
+        add(TRACK, &[port(FROM, door), verdict(ACCEPT)]);
+    }
+    // The run's own servers stay its own, and cost no entry in the table of connections. Questions
+    // for names go to the gate, whichever server they were meant for.
+    add(
+        TRACK,
+        &[at_four(&Ipv4Addr::LOCALHOST.octets()), untracked()],
+    );
+    for kind in [UDP, TCP] {
+        add(
+            TRACK,
+            &[protocol(kind), port(TO, DNS_PORT), verdict(ACCEPT)],
+        );
+    }
     for place in own() {
-        add("nowhere", &[place, verdict(ACCEPT)]);
+        add(TRACK, &[place, untracked()]);
     }
-    let [udp, icmp, other] = COUNTERS;
-    for (kind, name) in [(UDP, udp), (ICMP, icmp), (ICMP6, icmp)] {
-        add("nowhere", &[protocol(kind), count(name), verdict(DROP)]);
+    add(TRACK, &[protocol(TCP), verdict(ACCEPT)]);
+    for (kind, name) in [
+        (UDP, UDP_COUNTER),
+        (ICMP, ICMP_COUNTER),
+        (ICMP6, ICMP_COUNTER),
+    ] {
+        add(TRACK, &[protocol(kind), count(name), verdict(DROP)]);
     }
-    add("nowhere", &[count(other), verdict(DROP)]);
+    add(TRACK, &[count(OTHER_COUNTER), verdict(DROP)]);
+
+    // Only the first packet of a connection comes here.
+    add(LEAD, &[too_fast(), count(RATE_COUNTER), verdict(DROP)]);
+    for kind in [UDP, TCP] {
+        let question = [protocol(kind), port(TO, DNS_PORT)].concat();
+        add(LEAD, &[question, redirect(LED_DNS_PORT)]);
+    }
+    add(LEAD, &[protocol(TCP), redirect(TRANSPARENT_PORT)]);
+
+    // By now everything is meant for the sandbox itself, or answers a connection that was led to a
+    // door, wherever it said that it comes from.
+    for place in own() {
+        add(CLOSE, &[place, verdict(ACCEPT)]);
+    }
+    add(CLOSE, &[known(), verdict(ACCEPT)]);
+    add(CLOSE, &[count(OTHER_COUNTER), verdict(DROP)]);
     rules
 }
 
 /// The places that are the sandbox itself.
 fn own() -> [Vec<Vec<u8>>; 3] {
-    let family = |family| [meta(META_FAMILY), equals(&[family])];
-    let at = |of: u8, offset, address: &[u8]| {
-        let length = u32::try_from(address.len()).unwrap_or(0);
-        let place = [load(NETWORK_HEADER, offset, length), equals(address)];
-        [family(of), place].concat()
-    };
-    [
-        at(IP4, 16, &[127]),
-        at(IP4, 16, &ADDRESS.octets()),
-        at(IP6, 24, &Ipv6Addr::LOCALHOST.octets()),
+    let six = [
+        meta(META_FAMILY),
+        equals(&[IP6]),
+        load(NETWORK_HEADER, 24, 16),
+        equals(&Ipv6Addr::LOCALHOST.octets()),
+    ];
+    [at_four(&[127]), at_four(&ADDRESS.octets()), six.to_vec()]
+}
+
+/// What is meant for an IPv4 address that begins with some bytes.
+fn at_four(address: &[u8]) -> Vec<Vec<u8>> {
+    let length = u32::try_from(address.len()).unwrap_or(0);
+    vec![
+        meta(META_FAMILY),
+        equals(&[IP4]),
+        load(NETWORK_HEADER, 16, length),
+        equals(address),
     ]
+}
+
+/// Where the ports stand in the header of TCP and UDP.
+const FROM: u32 = 0;
+const TO: u32 = 2;
+
+fn port(place: u32, port: u16) -> Vec<Vec<u8>> {
+    vec![
+        load(TRANSPORT_HEADER, place, 2),
+        equals(&port.to_be_bytes()),
+    ]
+}
+
+/// Keeps a packet out of the table of connections.
+fn untracked() -> Vec<Vec<u8>> {
+    [vec![expression("notrack", &[])], verdict(ACCEPT)].concat()
+}
+
+/// New connections above their rate.
+fn too_fast() -> Vec<Vec<u8>> {
+    let data = [
+        attribute(1, &DOOR_CONNECTIONS_PER_SECOND_MAX.to_be_bytes()),
+        attribute(2, &1_u64.to_be_bytes()),
+        number(3, DOOR_CONNECTIONS_BURST_MAX),
+        // Packets; and what is over.
+        number(4, 0),
+        number(5, 1),
+    ];
+    vec![expression("limit", &data)]
 }
 
 fn expression(name: &str, data: &[Vec<u8>]) -> Vec<u8> {
@@ -266,8 +335,6 @@ fn everything(family: u8, source: &[u8], messages: &mut Messages) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::super::netlink::{Answer, answer};
     use super::*;
 

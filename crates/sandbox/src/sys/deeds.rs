@@ -64,6 +64,10 @@ pub(super) fn perform(deed: &Deed) -> Result<(), i32> {
         Deed::Counters { number } => {
             network::netlink(libc::NETLINK_NETFILTER).and_then(|raw| network::keep(raw, *number))
         }
+        Deed::Setting { path, value } => {
+            setting(path, value);
+            Ok(())
+        }
         Deed::Limit { resource, value } => limit(*resource, *value),
         Deed::Session => {
             // SAFETY: setsid takes nothing; a leader that already leads is no error here.
@@ -206,6 +210,17 @@ fn file(path: &CStr) -> Result<(), i32> {
     // SAFETY: the descriptor was just opened and is used nowhere else.
     unsafe { libc::close(raw) };
     Ok(())
+}
+
+fn setting(path: &CStr, value: &CStr) {
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string.
+    let raw = unsafe { libc::open(path.as_ptr(), flags) };
+    let bytes = value.to_bytes();
+    // SAFETY: the bytes are valid for their length; a write to no descriptor is refused.
+    unsafe { libc::write(raw, bytes.as_ptr().cast(), bytes.len()) };
+    // SAFETY: the descriptor was just opened, if it was, and is used nowhere else.
+    unsafe { libc::close(raw) };
 }
 
 fn pivot(root: &CStr) -> Result<(), i32> {

@@ -1,5 +1,6 @@
 //! Attacks on the network of a gated sandbox: there is no way but the gate's doors.
 
+use std::io::{BufRead, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
@@ -168,8 +169,7 @@ fn escape_network_datagrams() {
         .says("8.8.8.8 EPERM\n255.255.255.255 EPERM\n224.0.0.251 EPERM\nsix EPERM\nown OPEN\nb'x'");
     let wanted = Dropped {
         udp: 4,
-        icmp: 0,
-        other: 0,
+        ..Dropped::default()
     };
     assert_eq!(visit.dropped(), wanted);
 }
@@ -211,4 +211,63 @@ fn what_is_shown_takes_the_place_of_what_is_there() {
         (echo x >> hostname) 2>/dev/null || rm hostname 2>/dev/null || echo closed",
     )
     .says("trusted\ntrusted\ntrusted\nclosed");
+}
+
+#[test]
+fn escape_network_connection_table() {
+    // Sockets are closed at once, so that what they leave in the table is all that counts.
+    let visit = visit(
+        "def count(): return int(open('/proc/sys/net/netfilter/nf_conntrack_count').read())\n\
+         server = socket.create_server(('127.0.0.1', 0))\n\
+         for number in range(500):\n    \
+             connect(*server.getsockname())\n    \
+             server.accept()[0].close()\n\
+         print(count() < 10)\n\
+         for number in range(12000):\n    \
+             one = socket.socket(); one.setblocking(False)\n    \
+             one.connect_ex(('8.8.%d.%d' % divmod(number, 250), 443)); one.close()\n\
+         print(9000 < count() < 11900)",
+    );
+    visit.outcome.says("True\nTrue");
+    assert!(visit.dropped().rate > 100, "{:?}", visit.dropped());
+}
+
+#[test]
+fn a_server_inside_is_reached() {
+    let jar = gated();
+    let mut sandbox = jar.start().unwrap();
+    let doors = sandbox.doors().unwrap();
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let outside = outside.local_addr().unwrap().port();
+    let script = "import socket\n\
+        servers = [(2, '127.0.0.1', 8080), (10, '::1', 8081)]\n\
+        for family, host, port in servers:\n    \
+            server = socket.create_server((host, port), family=family)\n    \
+            print('ready', flush=True)\n    \
+            for _ in range(20):\n        \
+                with server.accept()[0] as one: one.sendall(b'hello')";
+    let command = jar.command(&["/usr/bin/python3", "-I", "-c", script]);
+    let stdio = sandbox.execute(&command).unwrap();
+    let mut output = std::io::BufReader::new(std::fs::File::from(stdio.stdout.unwrap()));
+    let dial = |port| doors.dialer.connect(port);
+    for port in [8080, 8081] {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        for _connection in 0..20 {
+            let mut heard = String::new();
+            dial(port).unwrap().read_to_string(&mut heard).unwrap();
+            assert_eq!(heard, "hello");
+        }
+    }
+    // What listens on the host is not what is reached, nor are the gate's own doors.
+    let refused = dial(outside).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    for port in [0, 53, TRANSPARENT_PORT, 1021, 1022] {
+        let refused = dial(port).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    }
+    sandbox.end().unwrap();
+    let refused = dial(8080).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }

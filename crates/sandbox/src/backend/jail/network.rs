@@ -1,6 +1,6 @@
 //! The steps that furnish a jail's network namespace.
 
-use super::plan::{DOORS, Deed, Step};
+use super::plan::{DOORS, Deed, Step, c};
 use crate::network::{self, Network, rules};
 
 const WALL: &str = "network namespace";
@@ -34,4 +34,29 @@ pub(super) fn steps(network: Network, steps: &mut Vec<Step>) {
             push(Deed::Counters { number });
         }
     }
+}
+
+/// How long the table of connections keeps what is over, in seconds: the table is the kernel's, and
+/// what one run has in it is charged to nobody. Only a kernel that lets the namespace's owner say
+/// so is told; the rate at which entries are made bounds them everywhere.
+const KEPT_SECONDS: [(&str, &str); 6] = [
+    ("tcp_timeout_syn_sent", "5"),
+    ("tcp_timeout_syn_recv", "5"),
+    ("tcp_timeout_time_wait", "2"),
+    ("tcp_timeout_close", "2"),
+    ("udp_timeout", "10"),
+    ("udp_timeout_stream", "10"),
+];
+
+/// The steps that set the namespace's settings, below a root that has a fresh `/proc`.
+pub(super) fn settings(network: Network, root: &str) -> impl Iterator<Item = Step> {
+    let wanted = match network {
+        Network::None => &[][..],
+        Network::Gated => &KEPT_SECONDS[..],
+    };
+    wanted.iter().map(move |(name, value)| {
+        let path = c(format!("{root}/proc/sys/net/netfilter/nf_conntrack_{name}"));
+        let value = c(value);
+        Step::new(WALL, Deed::Setting { path, value })
+    })
 }

@@ -77,6 +77,8 @@ pub(crate) enum Deed {
     Door { socket: Socket, number: i32 },
     /// Opens the socket by which the supervisor reads what went nowhere.
     Counters { number: i32 },
+    /// Writes to a file of the kernel's settings, if it can be written.
+    Setting { path: CString, value: CString },
     /// Sets a resource limit, soft and hard.
     Limit { resource: u32, value: u64 },
     /// A session of its own, no terminal.
