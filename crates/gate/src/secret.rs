@@ -7,6 +7,9 @@
 mod name; // what a secret is called
 mod binding; // where it belongs
 mod value; // its bytes
+mod source; // where a value is read when a run starts
+mod store; // secrets at rest
+mod process; // a process that gives no memory away
 mod sys; // memory that is locked and wiped
 mod inject; // values into requests
 mod swap; // within one field
@@ -20,14 +23,18 @@ mod misuse; // a secret where it does not belong
 
 use std::fmt;
 
+use belljar_base::bounds::SECRET_VALUE_BYTES_MIN;
 use ring::rand::{SecureRandom, SystemRandom};
 
 pub use self::binding::{Binding, BindingError, BoundHost, Place};
 pub(crate) use self::inject::{Injected, Injector};
 pub(crate) use self::mask::Mask;
-pub(crate) use self::misuse::{CODE, Misuse};
+pub(crate) use self::misuse::Misuse;
 pub use self::name::{SecretName, SecretNameError};
 pub(crate) use self::outgoing::Outgoing;
+pub use self::process::{leave_no_core, refuse_tracing};
+pub use self::source::{Program, Source, SourceError, Surroundings, Vault};
+pub use self::store::{Content, Described, SecretStore, StoreError};
 pub use self::value::{Value, ValueError};
 
 /// A secret that is open for a run.
@@ -65,10 +72,8 @@ impl Secret {
             value,
             mark,
         };
-        match secret.signs() {
-            Some(_) if Keys::of(&secret).is_none() => Err(ValueError::Keys),
-            Some(_) | None => Ok(secret),
-        }
+        fits(&secret.binding, secret.value.bytes())?;
+        Ok(secret)
     }
 
     /// What it is called.
@@ -111,8 +116,15 @@ impl Secret {
     }
 
     fn signs(&self) -> Option<&Place> {
-        let signs = |place: &&Place| matches!(place, Place::Sigv4 { .. });
-        self.binding.places.iter().find(signs)
+        self.binding.signs()
+    }
+}
+
+/// Whether a value can be what a binding makes of it.
+fn fits(binding: &Binding, value: &[u8]) -> Result<(), ValueError> {
+    match binding.signs() {
+        Some(_) if Keys::in_value(value).is_none() => Err(ValueError::Keys),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -120,15 +132,22 @@ impl<'a> Keys<'a> {
     /// The keys of a secret that signs.
     fn of(secret: &'a Secret) -> Option<Self> {
         secret.signs()?;
-        let mut parts = secret.value.bytes().splitn(3, |byte| *byte == b':');
-        let (access, key) = (parts.next()?, parts.next()?);
-        let plain = |bytes: &[u8]| bytes.len() >= 6 && bytes.iter().all(u8::is_ascii_graphic);
+        Self::in_value(secret.value.bytes())
+    }
+
+    fn in_value(value: &'a [u8]) -> Option<Self> {
+        let mut parts = value.splitn(3, |byte| *byte == b':');
+        let (access, secret) = (parts.next()?, parts.next()?);
         let session = parts.next();
-        (plain(access) && plain(key) && session.is_none_or(plain)).then_some(Self {
+        let plain = |bytes: &[u8]| {
+            bytes.len() >= SECRET_VALUE_BYTES_MIN && bytes.iter().all(u8::is_ascii_graphic)
+        };
+        let keys = Self {
             access,
-            secret: key,
+            secret,
             session,
-        })
+        };
+        (plain(access) && plain(secret) && session.is_none_or(plain)).then_some(keys)
     }
 }
 

@@ -142,8 +142,7 @@ impl Binding {
                 "divide it into two secrets",
             );
         }
-        let signs = |place: &&Place| matches!(place, Place::Sigv4 { .. });
-        if self.places.iter().any(|place| signs(&place)) && self.places.len() > 1 {
+        if self.signs().is_some() && self.places.len() > 1 {
             return refuse(
                 "a key that signs is never sent",
                 "use `--sigv4` without --header, --basic, --query and --json-body",
@@ -173,12 +172,15 @@ impl Binding {
         self.methods.is_empty() || self.methods.iter().any(|method| method == asked.as_str())
     }
 
+    /// The place that makes it a key that signs.
+    pub(super) fn signs(&self) -> Option<&Place> {
+        let signs = |place: &&Place| matches!(place, Place::Sigv4 { .. });
+        self.places.iter().find(signs)
+    }
+
     /// Whether the value itself travels, so that an answer can repeat it.
     pub(super) fn travels(&self) -> bool {
-        !self
-            .places
-            .iter()
-            .all(|place| matches!(place, Place::Sigv4 { .. }))
+        self.signs().is_none()
     }
 
     /// Where it may be sent, as the end of a sentence.

@@ -6,7 +6,7 @@ use belljar_ledger::{Event, Text};
 use super::name::SecretName;
 
 /// The word for machines: what a refusal of this sort is called.
-pub(crate) const CODE: &str = "egress.secret_scope";
+const CODE: &str = "egress.secret_scope";
 
 /// Why something with a secret in it does not pass.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Misuse {
     /// Whose placeholder it is.
     pub(crate) secret: SecretName,
     /// Where it was going.
-    pub(crate) host: String,
+    pub(crate) host: Box<str>,
     /// What the sandbox is told; it names no value and no placeholder.
     pub(crate) refusal: Refusal,
     /// Whether it is an incident: a placeholder went where it does not belong. Else something could
@@ -26,7 +26,7 @@ impl Misuse {
     pub(super) fn stray(secret: &SecretName, host: &str, belongs: &str) -> Self {
         Self {
             secret: secret.clone(),
-            host: host.to_owned(),
+            host: host.into(),
             refusal: Refusal::new(
                 CODE,
                 format!(
@@ -41,7 +41,7 @@ impl Misuse {
     pub(super) fn unusable(secret: &SecretName, host: &str, reason: String, remedy: &str) -> Self {
         Self {
             secret: secret.clone(),
-            host: host.to_owned(),
+            host: host.into(),
             refusal: Refusal::new(CODE, reason, remedy),
             is_incident: false,
         }
@@ -51,7 +51,7 @@ impl Misuse {
     pub(crate) fn event(&self) -> Option<Event> {
         self.is_incident.then(|| Event::SecretMisused {
             name: Text::from(self.secret.as_str()),
-            host: Text::from(self.host.as_str()),
+            host: Text::from(&*self.host),
         })
     }
 }

@@ -71,7 +71,7 @@ impl Drop for Locked {
         self.room().zeroize();
         // SAFETY: the mapping is ours, whole, and nothing borrows it any more. What fails leaves
         // wiped pages behind, which the end of the process frees.
-        if unsafe { munmap(self.start.as_ptr().cast(), self.mapped) }.is_err() {}
+        unsafe { munmap(self.start.as_ptr().cast(), self.mapped) }.ok();
     }
 }
 
