@@ -103,11 +103,6 @@ impl Judge {
         self.epoch.subscribe()
     }
 
-    /// Who turns names into addresses.
-    pub(crate) fn resolver(&self) -> &Resolver {
-        &self.resolver
-    }
-
     /// What happened so far.
     pub(crate) fn counts(&self) -> Counts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use belljar_base::bounds::COMMIT_RECORDS_MAX;
-use belljar_base::{AgentName, Clock, RunId, Timestamp};
+use belljar_base::{AgentName, Clock, RunId};
 use belljar_ledger::{Draft, Event, Ledger};
 use tokio::sync::oneshot;
 
@@ -56,11 +56,6 @@ impl Scribe {
     /// The run that the records belong to.
     pub(crate) fn run(&self) -> RunId {
         self.run
-    }
-
-    /// The moment of the call.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     /// Writes an event; durable on return.

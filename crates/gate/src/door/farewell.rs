@@ -22,13 +22,19 @@ pub(super) enum Alert {
 }
 
 impl Alert {
-    /// The alert that says a refusal best.
-    pub(super) fn of(refused: &Refused) -> Self {
+    /// What says best that a connection is not made.
+    pub(super) fn denied(refused: &Refused) -> Self {
         match refused.code {
-            code::SNI_MISMATCH => Self::UnrecognizedName,
-            code::PROTO_DENIED => Self::NoApplicationProtocol,
             code::UNREACHABLE | code::AUDIT => Self::Internal,
             _ => Self::AccessDenied,
+        }
+    }
+
+    /// What says best that a greeting is not taken.
+    pub(super) fn doubted(refused: &Refused) -> Self {
+        match refused.code {
+            code::SNI_MISMATCH => Self::UnrecognizedName,
+            _ => Self::NoApplicationProtocol,
         }
     }
 

@@ -100,7 +100,7 @@ impl Hall {
                 None
             }
             // Each request over this connection names its own host, and is judged by it.
-            Wanted::Request(said) => {
+            Wanted::Request { said } => {
                 let context = Arc::clone(&self.context);
                 http::forward(Heard::new(said, stream), context).await;
                 None

@@ -27,13 +27,13 @@ impl Hall {
             port: caller.port,
         };
         if let Err(refused) = self.judge.admit(&asked).await {
-            farewell(caller.stream, &Alert::of(&refused).record()).await;
+            farewell(caller.stream, &Alert::denied(&refused).record()).await;
             return None;
         }
         if let Err(refused) = check(hello, &caller.host) {
             let attempt = Attempt::connection(&asked);
             let refused = self.judge.refuse(attempt, refused).await;
-            farewell(caller.stream, &Alert::of(&refused).record()).await;
+            farewell(caller.stream, &Alert::doubted(&refused).record()).await;
             return None;
         }
         let rules = self.judge.rules();

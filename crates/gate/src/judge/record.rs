@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use belljar_ledger::event::{Effect, NetworkAsked};
 use belljar_ledger::{Event, Text};
-use belljar_policy::egress::{Asked, Host, HostName, Request};
+use belljar_policy::egress::{Asked, HostName, Request};
 
 use super::refused::Refused;
 use super::word;
@@ -37,11 +37,6 @@ impl Attempt {
     /// A connection.
     pub(crate) fn connection(asked: &Asked<'_>) -> Self {
         Self::to(word(asked.scheme), asked.host.to_string(), asked.port)
-    }
-
-    /// A connection to somebody, spoken of before its scheme is sure.
-    pub(crate) fn host(scheme: &'static str, host: &Host, port: u16) -> Self {
-        Self::to(scheme, host.to_string(), port)
     }
 
     /// A request.

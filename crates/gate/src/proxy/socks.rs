@@ -182,7 +182,7 @@ mod tests {
         match ask(kind, host, 443) {
             Reading::Whole((host, 443), _) => Some(host.to_string()),
             Reading::Refused(..) => None,
-            other => panic!("{other:?}"),
+            other @ (Reading::More | Reading::Whole(..)) => panic!("{other:?}"),
         }
     }
 
@@ -247,8 +247,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_have_a_reading(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            greeting(&bytes);
-            password(&bytes);
+            drop(greeting(&bytes));
+            drop(password(&bytes));
             if let Reading::Whole((host, _), length) = request(&bytes) {
                 prop_assert!(length <= bytes.len());
                 prop_assert_eq!(host.to_string().parse::<Host>().unwrap(), host);
