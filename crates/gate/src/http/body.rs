@@ -146,6 +146,20 @@ impl Watch {
         }
     }
 
+    /// A body that cannot be read to its end. What was passed of it is not a whole request or
+    /// answer: the connection it went over is closed in the middle.
+    fn broken(&self, error: hyper::Error) -> Cut {
+        match self.way {
+            Way::Up => {
+                self.allowed.passage.ended("body broken");
+                let reason = "the body is not well-formed, or not whole";
+                self.allowed.cut(Refused::malformed(reason));
+            }
+            Way::Down => self.allowed.passage.ended("answer broken"),
+        }
+        Cut::Broken(error)
+    }
+
     /// The next part of a body, looked at.
     fn poll(
         &mut self,
@@ -154,7 +168,7 @@ impl Watch {
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.look(frame))),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Cut::Broken(error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.broken(error)))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let cut = ready!(self.poll_cut(cx));

@@ -29,10 +29,15 @@ pub(crate) struct Doubt {
     pub reason: &'static str,
     /// What to send instead.
     pub remedy: &'static str,
+    /// Whether it is no request at all.
+    pub malformed: bool,
 }
 
 impl From<Doubt> for Refused {
     fn from(doubt: Doubt) -> Self {
+        if doubt.malformed {
+            return Self::malformed(doubt.reason);
+        }
         Self::new(doubt.code, doubt.reason, doubt.remedy)
     }
 }
@@ -115,6 +120,7 @@ const fn malformed(reason: &'static str) -> Doubt {
         code: code::PROTO_DENIED,
         reason,
         remedy: "send one well-formed request",
+        malformed: true,
     }
 }
 
@@ -124,6 +130,7 @@ const fn protocol(reason: &'static str) -> Doubt {
         code: code::PROTO_DENIED,
         reason,
         remedy: "use plain HTTP/1.1 or HTTP/2 requests",
+        malformed: false,
     }
 }
 
@@ -135,6 +142,7 @@ fn method(method: &Method) -> Result<(), Doubt> {
             code: code::METHOD_DENIED,
             reason,
             remedy: "use a method that transfers a resource, in upper case",
+            malformed: false,
         })
     };
     match text {
@@ -189,6 +197,7 @@ const fn stranger(reason: &'static str) -> Doubt {
         code: code::SNI_MISMATCH,
         reason,
         remedy: "open a connection of its own to that host",
+        malformed: false,
     }
 }
 

@@ -103,7 +103,7 @@ async fn told(error: &hyper::Error, client: &Client) {
         Some(aim) => Attempt::connection(&aim.asked(false)),
         None => Attempt::to("http", String::new(), 0),
     };
-    let refused = Refused::protocol("the request is not well-formed HTTP");
+    let refused = Refused::malformed("the request is not well-formed HTTP");
     // The client was answered by the parser.
     client.context.judge.refuse(attempt, refused).await;
 }

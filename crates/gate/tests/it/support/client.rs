@@ -11,9 +11,22 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::world::World;
 
 /// A connection that bytes are said over.
-pub(crate) trait Wire: Read + Write + Send {}
+pub(crate) trait Wire: Read + Write + Send {
+    /// The socket.
+    fn socket(&self) -> &TcpStream;
+}
 
-impl<T: Read + Write + Send> Wire for T {}
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for StreamOwned<ClientConnection, TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        &self.sock
+    }
+}
 
 /// A client in the middle of a connection.
 pub(crate) struct Client {
@@ -67,6 +80,12 @@ impl Client {
             .write_all(bytes.as_ref())
             .and_then(|()| self.wire.flush())
             .ok();
+        self
+    }
+
+    /// How long it waits for the next word.
+    pub(crate) fn patience(&mut self, limit: Duration) -> &mut Self {
+        self.wire.socket().set_read_timeout(Some(limit)).unwrap();
         self
     }
 
