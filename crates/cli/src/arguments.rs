@@ -8,7 +8,10 @@ use belljar_base::{AgentName, DatabaseName};
 use belljar_policy::Isolation;
 use belljar_sandbox::Limits;
 use belljar_server::RunName;
+use belljar_server::app::network::Publish;
 use clap::{Args, Parser, Subcommand};
+
+use crate::commands::secret::SecretAsk;
 
 /// Every run is a dry run until it is merged.
 #[derive(Debug, Parser)]
@@ -30,8 +33,12 @@ pub(crate) enum Ask {
     Revert(DeedAsk),
     /// Throw a run's changes away
     Discard(DeedAsk),
+    /// Let a run that is under way reach a host, from its next request on
+    Allow(AllowAsk),
     /// List the runs
     Runs(RunsAsk),
+    /// Keep secrets for runs, which get placeholders
+    Secret(SecretAsk),
     /// Read, verify and export the ledger
     Audit(AuditAsk),
     /// Show what this host can enforce, and how to get the rest
@@ -66,12 +73,42 @@ pub(crate) struct RunAsk {
     /// Limits: cpu=1.5, memory=2G, pids=512, time=10m, disk=4G, inodes=100000, output=16M, files=1024
     #[arg(long = "limit", value_name = "NAME=VALUE,…", value_delimiter = ',')]
     pub(crate) limits: Vec<String>,
+    #[command(flatten)]
+    pub(crate) network: NetworkAsk,
     /// End with one JSON object on the last line
     #[arg(long)]
     pub(crate) json: bool,
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct NetworkAsk {
+    /// A host it may reach; nothing else leaves [for example api.example.com:443/v1]
+    #[arg(long = "allow", value_name = "HOST[:PORT][/PATH]")]
+    pub(crate) allow: Vec<String>,
+    /// A host it may not reach, whatever else allows it
+    #[arg(long = "deny", value_name = "HOST[:PORT][/PATH]")]
+    pub(crate) deny: Vec<String>,
+    /// A port of a server inside that this host's loopback reaches, at the same port or another
+    #[arg(long = "publish", value_name = "PORT[:HOSTPORT]", value_parser = publish)]
+    pub(crate) publish: Vec<Publish>,
+    /// A file with rules, quotas, name servers and certificates to trust
+    #[arg(long = "network", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AllowAsk {
+    /// The run: its id, the beginning of it, or `last`
+    pub(crate) run: RunName,
+    /// What it may reach
+    #[arg(value_name = "HOST[:PORT][/PATH]")]
+    pub(crate) rule: String,
+    /// The result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -165,6 +202,9 @@ pub(crate) enum AuditWhat {
     Show {
         /// The run: its id, the beginning of it, or `last`
         run: RunName,
+        /// Only what it tried to reach, an attempt a line
+        #[arg(long)]
+        network: bool,
         /// One JSON object per record
         #[arg(long)]
         json: bool,
@@ -196,7 +236,9 @@ impl Ask {
             Self::Diff(ask) => ask.json,
             Self::Merge(ask) => ask.json,
             Self::Revert(ask) | Self::Discard(ask) => ask.json,
+            Self::Allow(ask) => ask.json,
             Self::Runs(ask) => ask.json,
+            Self::Secret(ask) => ask.wants_json(),
             Self::Doctor(ask) => ask.json,
             Self::Demo(ask) => ask.json,
             Self::DemoActor(_) => false,
@@ -222,6 +264,15 @@ fn database(text: &str) -> Result<(DatabaseName, PathBuf), String> {
         return Err("write NAME=FILE, for example shop=./shop.db".to_owned());
     }
     Ok((name, PathBuf::from(path)))
+}
+
+fn publish(text: &str) -> Result<Publish, String> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (inside, host) = text.split_once(':').unwrap_or((text, text));
+    match (port(inside), port(host)) {
+        (Some(inside), Some(host)) => Ok(Publish { inside, host }),
+        _ => Err("write PORT or PORT:HOSTPORT, for example 8080 or 80:8080".to_owned()),
+    }
 }
 
 /// Sets the limits that are named on top of the defaults.

@@ -3,7 +3,9 @@
 pub(crate) mod run; // enclose a command
 pub(crate) mod diff; // what a run did
 pub(crate) mod merge; // make it real, take it back, throw it away
+pub(crate) mod allow; // let a run that is under way reach a host
 pub(crate) mod runs; // the runs
+pub(crate) mod secret; // values that never go into a sandbox
 pub(crate) mod audit; // the ledger
 pub(crate) mod doctor; // what this host can enforce
 pub(crate) mod demo; // incidents, replayed

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub(crate) struct Settings {
     /// Where runs, ledger and templates are kept.
     pub(crate) state: PathBuf,
+    /// The key that secrets are sealed with; outside of the state directory.
+    pub(crate) secrets_key: PathBuf,
     /// The user's home directory.
     pub(crate) home: Option<PathBuf>,
     /// Where the command was called.
@@ -35,9 +37,14 @@ impl Settings {
             .or_else(|| Some(path("XDG_STATE_HOME")?.join("belljar")))
             .or_else(|| Some(home.as_ref()?.join(".local/state/belljar")))
             .unwrap_or_else(|| PathBuf::from("/var/tmp/belljar"));
+        let config = path("BELLJAR_CONFIG")
+            .or_else(|| Some(path("XDG_CONFIG_HOME")?.join("belljar")))
+            .or_else(|| Some(home.as_ref()?.join(".config/belljar")))
+            .unwrap_or_else(|| PathBuf::from("/etc/belljar"));
         let directory = env::current_dir().ok();
         Self {
             state,
+            secrets_key: config.join("secrets.key"),
             home,
             directory,
             plain: env::var_os("NO_COLOR").is_some(),

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use belljar_base::{HasKind, Kind, RunId};
 use belljar_ledger::Ledger;
@@ -19,7 +20,7 @@ use crate::record::{RunRecord, VERSION};
 pub struct State {
     folder: PathBuf,
     /// The record of everything attempted.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
 }
 
 /// How a person names a run.
@@ -161,6 +162,7 @@ impl State {
         }
         let folder = folder.canonicalize().map_err(failed)?;
         let ledger = Ledger::open(&folder.join("ledger"), &belljar_ledger::Options::default())?;
+        let ledger = Arc::new(ledger);
         Ok(Self { folder, ledger })
     }
 

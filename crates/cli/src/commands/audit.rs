@@ -1,5 +1,7 @@
 //! `belljar audit`: the ledger, read, verified, exported.
 
+mod network; // what a run tried to reach
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,7 +25,15 @@ pub(crate) fn audit(ask: &AuditAsk, settings: &Settings) -> Result<ExitCode, Fai
             show(&state.ledger.tail(*count)?, *json);
             Ok(ExitCode::SUCCESS)
         }
-        AuditWhat::Show { run, json } => show_run(&open(settings)?, run, *json),
+        AuditWhat::Show { run, network, json } => {
+            let records = of_run(&open(settings)?, run)?;
+            if *network {
+                network::show(&records, *json);
+            } else {
+                show(&records, *json);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         AuditWhat::Verify { checkpoint, json } => check(settings, checkpoint, *json),
         AuditWhat::Export { to, json } => {
             let records = open(settings)?.ledger.export(to)?;
@@ -37,7 +47,7 @@ pub(crate) fn audit(ask: &AuditAsk, settings: &Settings) -> Result<ExitCode, Fai
     }
 }
 
-fn show_run(state: &State, run: &RunName, json: bool) -> Result<ExitCode, Failure> {
+fn of_run(state: &State, run: &RunName) -> Result<Vec<Record>, Failure> {
     // A run may be known to the ledger alone: refused, or its directory removed.
     let id = match (state.find(run), run) {
         (Ok(id), _) => id,
@@ -52,8 +62,7 @@ fn show_run(state: &State, run: &RunName, json: bool) -> Result<ExitCode, Failur
         let text = format!("the ledger has no record of `{id}`; `belljar runs` lists the runs");
         return Err(Failure::new(Kind::NotFound, text));
     }
-    show(&records, json);
-    Ok(ExitCode::SUCCESS)
+    Ok(records)
 }
 
 fn show(records: &[Record], json: bool) {

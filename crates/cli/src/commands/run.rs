@@ -1,5 +1,7 @@
 //! `belljar run`: encloses a command.
 
+mod network; // what it may reach
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -37,7 +39,7 @@ pub(crate) fn run(ask: &RunAsk, settings: &Settings) -> Result<ExitCode, Failure
     }
     let runner = Runner::new(&state, &SystemClock, host)?;
     let raw = request.terminal.map(|_| RawTerminal::enter());
-    let outcome = runner.run(&request, chance()?, attendance()?);
+    let outcome = runner.run(request, chance()?, attendance()?);
     drop(raw);
     let outcome = outcome?;
     if ask.json {
@@ -81,6 +83,7 @@ fn request(ask: &RunAsk, settings: &Settings, host: &Host) -> Result<RunRequest,
             belljar_sandbox::Limits::defaults(host.memory_bytes),
         )
         .map_err(invalid)?,
+        network: network::request(&ask.network)?,
         terminal: terminal(),
         home: settings.home.clone(),
     })
@@ -225,7 +228,7 @@ pub(crate) fn summary(report: &RunReport) -> Value {
         "duration_ms": report.duration_ms,
         "files": { "added": files.added, "modified": files.modified, "deleted": files.deleted },
         "databases": databases,
-        "network": { "allowed": 0, "denied": 0 },
+        "network": { "allowed": report.traffic.allowed, "denied": report.traffic.denied },
         "held": 0,
         "limits_hit": report.limits_hit.iter().map(|hit| hit.as_str()).collect::<Vec<_>>(),
         "ledger": { "first": report.ledger.0, "last": report.ledger.1 },

@@ -3,6 +3,7 @@
 mod request; // what is asked for, what comes of it, what can go wrong
 mod inside; // what the command finds inside
 mod databases; // the databases: branched before, sealed after
+mod network; // its way out: opened before the command, closed after
 mod telling; // what the ledger and the caller are told
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use belljar_ledger::event::{Effect, Ending};
 use belljar_ledger::{Draft, Event, Receipt, Text};
 use belljar_policy::{Decision, Isolation, RunFacts, decide_run};
 use belljar_sandbox::backend::jail::Jail;
+use belljar_sandbox::network::Network;
 use belljar_sandbox::{
     Attendance, Backend, Branch, Cause, Enclosed, Ended, Host, Spec, Template, Writable, attend,
 };
@@ -28,6 +30,7 @@ use belljar_sandbox::{
 pub use self::request::{RunError, RunReport, RunRequest};
 pub(crate) use self::telling::{decided, millis};
 use super::facts::Changes;
+use super::network::{Prepared, Traffic};
 use crate::record::{RunRecord, Status, VERSION};
 use crate::state::{Claim, State, StateError};
 use telling::exit_code;
@@ -44,7 +47,7 @@ pub struct Runner<'a> {
 /// A run that is under way.
 struct Underway<'a> {
     runner: &'a Runner<'a>,
-    request: &'a RunRequest,
+    request: RunRequest,
     id: RunId,
     begun: Instant,
     workspace: Option<Workspace>,
@@ -54,6 +57,9 @@ struct Underway<'a> {
     methods: BTreeMap<DatabaseName, sqlite::Method>,
     /// A moment right before the workspace was branched.
     branched: Timestamp,
+    traffic: Traffic,
+    /// What the ledger must still have of the network.
+    network: Vec<Event>,
 }
 
 impl<'a> Runner<'a> {
@@ -83,13 +89,13 @@ impl<'a> Runner<'a> {
     /// When it cannot be started or kept; nothing of it is left then but its records.
     pub fn run(
         &self,
-        request: &RunRequest,
+        request: RunRequest,
         chance: u32,
         attendance: Attendance,
     ) -> Result<RunReport, RunError> {
         let begun = Instant::now();
         let asked = self.clock.now();
-        let workspace = self.check(request)?;
+        let workspace = self.check(&request)?;
         let (decision, class) = decide_run(&RunFacts {
             asked: request.isolation,
             offered: vec![Isolation::Jail],
@@ -125,6 +131,8 @@ impl<'a> Runner<'a> {
             last: 0,
             methods: BTreeMap::new(),
             branched: asked,
+            traffic: Traffic::default(),
+            network: Vec::new(),
         };
         underway.go(&decision, attendance)
     }
@@ -207,14 +215,13 @@ impl Underway<'_> {
             id: 1,
             command: self.command_text(),
         });
-        let mut sandbox = self.start(writes, opening)?;
-        let ended = attend(
-            &mut *sandbox,
-            &self.command(),
-            &self.request.limits,
-            attendance,
-        )
-        .map_err(RunError::Sandbox)?;
+        let prepared = self.prepare_network()?;
+        let mut sandbox = self.start(writes, prepared.as_ref(), opening)?;
+        let command = self.command(prepared.as_ref());
+        let network = self.open_network(prepared, &mut *sandbox)?;
+        let ended = attend(&mut *sandbox, &command, &self.request.limits, attendance);
+        self.close_network(network);
+        let ended = ended.map_err(RunError::Sandbox)?;
         if let Some((step, source)) = ended.not_started {
             let program = self
                 .request
@@ -240,7 +247,9 @@ impl Underway<'_> {
     ) -> Result<RunReport, RunError> {
         let duration_ms = millis(self.begun.elapsed());
         let recorded = outcome.and_then(|(ended, changes)| {
-            let wrote = self.write(self.endings(&ended, &changes, duration_ms));
+            let mut endings = std::mem::take(&mut self.network);
+            endings.extend(self.endings(&ended, &changes, duration_ms));
+            let wrote = self.write(endings);
             match wrote {
                 Ok(()) => Ok((ended, changes)),
                 Err(RunError::Ledger(error)) => Err(RunError::Unrecorded(error)),
@@ -272,6 +281,7 @@ impl Underway<'_> {
             changes,
             limits_hit: ended.hits,
             methods: std::mem::take(&mut self.methods),
+            traffic: self.traffic,
             ledger: (self.first, self.last),
             written: ended.written,
             kept: ended.kept,
@@ -345,6 +355,7 @@ impl Underway<'_> {
     fn start(
         &mut self,
         writes: Vec<Writable>,
+        prepared: Option<&Prepared>,
         records: Vec<Event>,
     ) -> Result<Box<dyn Enclosed>, RunError> {
         let directory = self.workspace.as_ref().map(|one| one.path().to_path_buf());
@@ -356,8 +367,8 @@ impl Underway<'_> {
                 .collect(),
             reads: self.request.reads.clone(),
             writes,
-            shows: Vec::new(),
-            network: belljar_sandbox::network::Network::None,
+            shows: prepared.map_or_else(Vec::new, |one| one.shows.clone()),
+            network: prepared.map_or(Network::None, |_| Network::Gated),
             limits: self.request.limits.clone(),
         };
         self.branched = self.runner.clock.now();

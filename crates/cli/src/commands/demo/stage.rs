@@ -169,6 +169,7 @@ impl<'a> Stage<'a> {
             reads: self.reads(act.reads_program),
             environment: act.environment.into_iter().chain([canary]).collect(),
             limits,
+            network: None,
             terminal: None,
             home: self.settings.home.clone(),
         };
@@ -180,7 +181,7 @@ impl<'a> Stage<'a> {
             stderr: Stream::Keep,
             signals: Some(signals),
         };
-        let report = self.runner.run(&request, chance()?, attendance)?;
+        let report = self.runner.run(request, chance()?, attendance)?;
         if report.exit_code == INTERRUPTED {
             return Err(Failure::new(Kind::Unavailable, "it was interrupted"));
         }

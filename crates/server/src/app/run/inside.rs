@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use belljar_sandbox::Command;
 
-use super::Underway;
+use super::{Prepared, Underway};
 
 /// Where databases are inside a sandbox.
 pub(super) const DATABASES: &str = "/belljar/db";
@@ -14,7 +14,7 @@ pub(super) const DATABASE: &str = "work.db";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Underway<'_> {
-    pub(super) fn command(&self) -> Command {
+    pub(super) fn command(&self, network: Option<&Prepared>) -> Command {
         let template = &self.runner.template;
         let home = template.home.as_os_str();
         let set = |name: &str, value: &std::ffi::OsStr| (OsString::from(name), value.to_owned());
@@ -35,6 +35,7 @@ impl Underway<'_> {
             ));
             environment.push(set(&name.path_variable(), path.as_ref()));
         }
+        environment.extend(network.into_iter().flat_map(|one| one.environment.clone()));
         for (name, value) in &self.request.environment {
             environment.retain(|(known, _)| known != name.as_str());
             environment.push(set(name.as_str(), value));

@@ -12,6 +12,7 @@ use belljar_policy::Isolation;
 use belljar_sandbox::{LimitHit, Limits, StartError, TemplateError};
 
 use crate::app::facts::Changes;
+use crate::app::network::{NetworkError, NetworkRequest, Traffic};
 use crate::state::StateError;
 
 /// What is asked for.
@@ -35,6 +36,8 @@ pub struct RunRequest {
     pub environment: Vec<(VariableName, OsString)>,
     /// What it may use.
     pub limits: Limits,
+    /// What it may reach; none is nothing.
+    pub network: Option<NetworkRequest>,
     /// Rows and columns of a terminal, if it gets one.
     pub terminal: Option<(u16, u16)>,
     /// The user's home directory: never a workspace.
@@ -58,6 +61,8 @@ pub struct RunReport {
     pub limits_hit: Vec<LimitHit>,
     /// How each database was branched.
     pub methods: BTreeMap<DatabaseName, sqlite::Method>,
+    /// What it sent out.
+    pub traffic: Traffic,
     /// The first and the last of its records.
     pub ledger: (u64, u64),
     /// What a person should know, a sentence each.
@@ -111,6 +116,9 @@ pub enum RunError {
     /// The sandbox cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Its way out cannot be opened.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The command cannot be started.
     #[error("cannot {step} `{program}` inside the sandbox")]
     Command {
@@ -148,6 +156,7 @@ impl HasKind for RunError {
             Self::Ledger(error) | Self::Unrecorded(error) => error.kind(),
             Self::Template(error) => error.kind(),
             Self::Start(error) => error.kind(),
+            Self::Network(error) => error.kind(),
             Self::Command { .. } => Kind::NotFound,
             Self::Sandbox(_) => Kind::Unavailable,
             Self::Files(error) => error.kind(),
