@@ -33,17 +33,19 @@ struct Rule {
     one_of: Option<Vec<u32>>,
     not_one_of: Option<Vec<u32>>,
     otherwise: Option<String>,
-    when: Option<When>,
+    #[serde(default)]
+    when: Vec<When>,
 }
 
-/// When one argument equals a value, another must equal one too.
+/// When one argument is one of some values, another must be one of some too.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct When {
     argument: u32,
-    equals: u32,
+    is: Vec<u32>,
     also: u32,
-    must_equal: u32,
+    one_of: Vec<u32>,
+    otherwise: String,
 }
 
 /// What happens to one call.
@@ -153,6 +155,7 @@ fn action(name: &str) -> Result<u32, String> {
         "EPERM" => ERRNO | 1,
         "ENOSYS" => ERRNO | 38,
         "ENOTTY" => ERRNO | 25,
+        "EPROTONOSUPPORT" => ERRNO | 93,
         "EOPNOTSUPP" => ERRNO | 95,
         "EAFNOSUPPORT" => ERRNO | 97,
         other => return Err(format!("action `{other}` is unknown")),
@@ -249,14 +252,8 @@ fn judge(verdict: &Verdict, rules: &[Rule], program: &mut Vec<Instruction>) -> R
         action(&rule.action)?,
         action(rule.otherwise.as_deref().unwrap_or("EPERM"))?,
     );
-    if let Some(when) = &rule.when {
-        program.extend([
-            load(AT_ARGUMENTS + when.argument * 8),
-            jump(JUMP_EQUAL, when.equals, 0, 3),
-            load(AT_ARGUMENTS + when.also * 8),
-            jump(JUMP_EQUAL, when.must_equal, 1, 0),
-            give(no),
-        ]);
+    for when in &rule.when {
+        condition(when, program)?;
     }
     // The low 32 bits: each of these arguments is an `int` or a set of low flags to the kernel.
     program.push(load(AT_ARGUMENTS + argument * 8));
@@ -269,6 +266,25 @@ fn judge(verdict: &Verdict, rules: &[Rule], program: &mut Vec<Instruction>) -> R
         (None, None, Some(values)) => each(values, no, yes, program),
         _ => return Err("a judged rule has exactly one condition".to_owned()),
     }
+    Ok(())
+}
+
+/// Refuses what one argument demands of another and does not get; else goes on behind itself.
+fn condition(when: &When, program: &mut Vec<Instruction>) -> Result<(), String> {
+    let far = |distance: usize| u8::try_from(distance).map_err(|error| error.to_string());
+    let (values, demands) = (when.is.len(), when.one_of.len());
+    program.push(load(AT_ARGUMENTS + when.argument * 8));
+    for (place, value) in when.is.iter().enumerate() {
+        program.push(jump(JUMP_EQUAL, *value, far(values - place)?, 0));
+    }
+    // Past the second load, its comparisons and the refusal.
+    let behind = u32::try_from(demands + 2).map_err(|error| error.to_string())?;
+    program.push(jump(JUMP, behind, 0, 0));
+    program.push(load(AT_ARGUMENTS + when.also * 8));
+    for (place, demand) in when.one_of.iter().enumerate() {
+        program.push(jump(JUMP_EQUAL, *demand, far(demands - place)?, 0));
+    }
+    program.push(give(action(&when.otherwise)?));
     Ok(())
 }
 

@@ -271,3 +271,180 @@ fn a_server_inside_is_reached() {
     let refused = dial(8080).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
+
+#[test]
+fn escape_network_protocols() {
+    // Stream and datagram of every protocol but TCP, UDP and MPTCP, of both versions.
+    let visit = visit(
+        "seen = set()\n\
+         for family in (2, 10):\n    \
+             for kind in (1, 2, 3, 4, 5, 6, 10):\n        \
+                 for protocol in list(range(263)) + [2**32 + 6, 2**31]:\n            \
+                     given = answer(41, family, kind, ctypes.c_ulong(protocol))\n            \
+                     if given == 'OPEN': seen.add((family, kind, protocol))\n\
+         print(sorted(seen))\n\
+         attempt('sctp', lambda: socket.socket(2, 1, 132))\n\
+         attempt('dccp', lambda: socket.socket(2, 6, 33))\n\
+         attempt('lite', lambda: socket.socket(2, 2, 136))\n\
+         attempt('smc', lambda: socket.socket(2, 1, 256))\n\
+         attempt('ping', lambda: socket.socket(2, 2, 1))\n\
+         attempt('raw', lambda: socket.socket(2, 3, 255))\n\
+         attempt('packet', lambda: socket.socket(17, 3, 3))\n\
+         attempt('old packet', lambda: socket.socket(2, 10, 3))\n\
+         attempt('vsock', lambda: socket.socket(40, 1))\n\
+         attempt('vsock device', lambda: os.open('/dev/vsock', 0))\n\
+         attempt('tun', lambda: os.open('/dev/net/tun', 2))",
+    );
+    visit.outcome.says(
+        "[(2, 1, 0), (2, 1, 6), (2, 1, 262), (2, 1, 4294967302), (2, 2, 0), (2, 2, 17), \
+         (10, 1, 0), (10, 1, 6), (10, 1, 262), (10, 1, 4294967302), (10, 2, 0), (10, 2, 17)]\n\
+         sctp EPROTONOSUPPORT\ndccp EPROTONOSUPPORT\nlite EPROTONOSUPPORT\n\
+         smc EPROTONOSUPPORT\nping EACCES\nraw EPROTONOSUPPORT\npacket EAFNOSUPPORT\n\
+         old packet EPROTONOSUPPORT\nvsock EAFNOSUPPORT\nvsock device ENOENT\ntun ENOENT",
+    );
+    assert_eq!(visit.dropped(), Dropped::default());
+}
+
+#[test]
+fn escape_network_tricks() {
+    let visit = visit(
+        "def one(kind=1): return socket.socket(2, kind)\n\
+         def tricked(level, name, value):\n    \
+             here = one(); here.setsockopt(level, name, value); here.connect(('8.8.8.8', 443))\n\
+         attempt('mptcp', lambda: socket.socket(2, 1, 262).connect(('1.0.0.1', 443)))\n\
+         attempt('fast open', lambda: one().sendto(b'x', 0x20000000, ('1.0.0.2', 443)))\n\
+         attempt('device', lambda: tricked(1, 25, b'lo'))\n\
+         attempt('mark', lambda: tricked(1, 36, 1))\n\
+         attempt('transparent', lambda: tricked(0, 19, 1))\n\
+         attempt('loose route', lambda: tricked(0, 4, bytes([131, 7, 4, 127, 0, 0, 1, 0])))\n\
+         attempt('strict route', lambda: tricked(0, 4, bytes([137, 7, 4, 9, 9, 9, 9, 0])))\n\
+         foreign = one(); foreign.bind(('8.8.4.4', 0))\n\
+         attempt('foreign source', lambda: foreign.connect(('1.0.0.3', 443)))\n\
+         server = one(); server.bind(('1.0.0.4', 4443)); server.listen()\n\
+         attempt('impersonate', lambda: one().connect(('1.0.0.4', 4443)))\n\
+         server.setblocking(False)\n\
+         attempt('accept', lambda: server.accept())\n\
+         names = one(2); names.bind(('8.8.8.8', 5353))\n\
+         attempt('names', lambda: one(2).sendto(b'x', ('8.8.8.8', 5353)))\n\
+         alike = one(2); alike.bind(('9.9.9.9', 0))\n\
+         attempt('icmp', lambda: alike.sendto(b'x', ('127.0.0.1', 9)))",
+    );
+    visit.outcome.says(
+        "mptcp OPEN\nfast open EINPROGRESS\ndevice OPEN\nmark EPERM\ntransparent EPERM\n\
+         loose route EPERM\nstrict route EPERM\nforeign source OPEN\nimpersonate OPEN\n\
+         accept EAGAIN\nnames EPERM\nicmp OPEN",
+    );
+    let wanted = [
+        "1.0.0.1:443",
+        "1.0.0.2:443",
+        "8.8.8.8:443",
+        "1.0.0.3:443",
+        "1.0.0.4:4443",
+    ];
+    assert_eq!(visit.arrived(), wanted);
+    // The answer to a datagram that said to come from elsewhere went nowhere as well.
+    let wanted = Dropped {
+        udp: 1,
+        icmp: 1,
+        ..Dropped::default()
+    };
+    assert_eq!(visit.dropped(), wanted);
+}
+
+#[test]
+fn escape_network_settings() {
+    let visit = visit(
+        r"
+import fcntl, struct
+route = socket.socket(16, 3, 0)
+def ask(name, kind, body):
+    route.send(struct.pack('=IHHII', 16 + len(body), kind, 0x405, 1, 0) + body)
+    told = struct.unpack('=i', route.recv(4096)[16:20])[0]
+    print(name, errno.errorcode.get(-told, 'OPEN'))
+lo = struct.pack('=I', 1)
+ask('address', 20, bytes([2, 24, 0, 0]) + lo + b'\x08\0\x02\0\x0a\0\0\x01')
+ask('no address', 21, bytes([2, 32, 0, 0]) + lo + b'\x08\0\x02\0\xc0\0\0\x02')
+ask('route', 24, bytes([2, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]) + b'\x08\0\x04\0' + lo)
+ask('no route', 25, bytes([2, 0, 0, 0, 255, 4, 254, 2, 0, 0, 0, 0]))
+ask('down', 16, bytes(4) + lo + struct.pack('=II', 0, 1))
+ask('device', 16, bytes(16) + b'\x14\0\x12\0\x09\0\x01\0dummy\0\0\0')
+attempt('rules', lambda: socket.socket(16, 3, 12))
+attempt('diagnosis', lambda: socket.socket(16, 3, 4))
+attempt('old rules', lambda: socket.socket(2, 1).setsockopt(0, 64, bytes(96)))
+attempt('flags', lambda: fcntl.ioctl(socket.socket(2, 2), 0x8914, b'lo'.ljust(16, b'\0') + bytes(24)))
+attempt('setting', lambda: open('/proc/sys/net/ipv4/ip_forward', 'w'))
+attempt('guest', lambda: os.open('/proc/1/ns/net', 0))
+call('enter', 308, os.open('/proc/self/ns/net', 0), 0)
+",
+    );
+    visit.outcome.says(
+        "address EPERM\nno address EPERM\nroute EPERM\nno route EPERM\ndown EPERM\n\
+         device EPERM\nrules EAFNOSUPPORT\ndiagnosis EAFNOSUPPORT\nold rules EPERM\n\
+         flags EPERM\nsetting EROFS\nguest EACCES\nenter EPERM",
+    );
+}
+
+#[test]
+fn escape_network_neighbours() {
+    let other = gated();
+    let mut sandbox = other.start().unwrap();
+    let doors = sandbox.doors().unwrap();
+    let script = "import socket, time\n\
+        server = socket.create_server(('0.0.0.0', 8088))\n\
+        plain = socket.socket(1); plain.bind(b'\\0neighbour'); plain.listen()\n\
+        print('ready', flush=True); time.sleep(30)";
+    let command = other.command(&["/usr/bin/python3", "-I", "-c", script]);
+    let stdio = sandbox.execute(&command).unwrap();
+    let mut ready = [0; 5];
+    let mut output = std::fs::File::from(stdio.stdout.unwrap());
+    output.read_exact(&mut ready).unwrap();
+    doors.dialer.connect(8088).unwrap();
+
+    let host = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+    let visit = visit(&format!(
+        "for host in ('127.0.0.1', '127.9.9.9', '192.0.0.2'):\n    \
+             attempt(host, lambda: connect(host, 8088))\n    \
+             attempt('host', lambda: connect(host, {port}))\n\
+         attempt('abstract', lambda: socket.socket(1).connect(b'\\0neighbour'))\n\
+         attempt('elsewhere', lambda: connect('10.200.0.1', 8088))"
+    ));
+    let refused = "ECONNREFUSED\nhost ECONNREFUSED";
+    visit.outcome.says(&format!(
+        "127.0.0.1 {refused}\n127.9.9.9 {refused}\n192.0.0.2 {refused}\n\
+         abstract ECONNREFUSED\nelsewhere OPEN"
+    ));
+    assert_eq!(visit.arrived(), ["10.200.0.1:8088"]);
+    host.set_nonblocking(true).unwrap();
+    assert!(host.accept().is_err(), "a run reached a server of the host");
+    sandbox.end().unwrap();
+}
+
+#[test]
+fn a_network_ends_with_its_doors() {
+    let namespaces = || {
+        let table = std::fs::read_to_string("/proc/slabinfo").ok()?;
+        let line = table
+            .lines()
+            .find_map(|line| line.strip_prefix("net_namespace"))?;
+        line.split_whitespace().next()?.parse::<usize>().ok()
+    };
+    const ROUNDS: usize = 40;
+    let before = namespaces();
+    for _round in 0..ROUNDS {
+        let mut sandbox = gated().start().unwrap();
+        let doors = sandbox.doors().unwrap();
+        sandbox.end().unwrap();
+        assert_eq!(doors.counters.read().unwrap(), Dropped::default());
+    }
+    let Some(before) = before else {
+        println!("an ordinary user cannot count namespaces: only that they can be made is tested");
+        return;
+    };
+    // Other tests make some meanwhile, and the kernel takes them apart in the background.
+    let gone = (0..200).any(|_attempt| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        namespaces().unwrap() < before + ROUNDS / 2
+    });
+    assert!(gone, "{before} before, {:?} after", namespaces());
+}
