@@ -29,7 +29,7 @@ impl Aim {
             Host::Address(IpAddr::V6(address)) => {
                 format!("[{address}]")
             }
-            host => host.to_string(),
+            host @ (Host::Name(_) | Host::Address(IpAddr::V4(_))) => host.to_string(),
         };
         let with_port = format!("{host}:{}", target.port);
         let written = match default_port(target.scheme) {

@@ -192,7 +192,7 @@ pub(super) enum Up {
 pub(super) struct Upward {
     body: Incoming,
     watch: Watch,
-    outgoing: Outgoing,
+    outgoing: Box<Outgoing>,
 }
 
 impl Up {
@@ -200,7 +200,7 @@ impl Up {
     /// half of a conversation.
     pub(super) fn new(
         body: Incoming,
-        outgoing: Outgoing,
+        outgoing: Box<Outgoing>,
         allowed: &Arc<Allowed>,
         conversation: bool,
     ) -> Self {

@@ -44,7 +44,7 @@ struct Load {
 /// A body before it is known whether it may pass.
 pub(super) enum Carried {
     /// Still with the client.
-    Client(Incoming, Outgoing),
+    Client(Incoming, Box<Outgoing>),
     /// Taken in whole.
     Whole(Bytes),
 }
@@ -172,7 +172,7 @@ impl Client {
         } = injected;
         let mut secrets: Vec<String> = named(&secrets);
         let Some(most) = outgoing.whole_bytes_max() else {
-            let body = Carried::Client(body, outgoing);
+            let body = Carried::Client(body, Box::new(outgoing));
             return Ok(Load { secrets, body });
         };
         let limit = Duration::from_secs(HTTP_HEAD_SECONDS_MAX);

@@ -219,7 +219,7 @@ fn authority_of(authority: &[u8]) -> Result<(Host, Option<u16>), Doubt> {
         byte.is_ascii_graphic() && !matches!(byte, b'@' | b'/' | b'\\' | b'?' | b'#' | b'%')
     };
     let text = std::str::from_utf8(authority).map_err(|_not_text| none)?;
-    if text.is_empty() || !authority.iter().all(|byte| plain(byte)) {
+    if text.is_empty() || !authority.iter().all(plain) {
         return Err(none);
     }
     let (host, port) = split(text).ok_or(none)?;

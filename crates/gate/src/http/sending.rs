@@ -32,13 +32,9 @@ pub(super) struct Sending<'a> {
     pub(super) http2: bool,
 }
 
-/// What came of trying to send a request.
-enum Tried {
-    /// The head of an answer, and the connection its body comes over.
-    Answered(Response<Incoming>, Option<First>),
-    /// No server has taken anything in; it can be sent anew.
-    Unsent(Box<Request<Up>>),
-}
+/// What came of trying to send a request: the head of an answer and the connection its body comes
+/// over; or the request, when no server has taken anything in and it can be sent anew.
+type Tried = Result<(Response<Incoming>, Option<First>), Box<Request<Up>>>;
 
 impl Sending<'_> {
     /// Sends the request and begins its answer.
@@ -65,16 +61,16 @@ impl Sending<'_> {
         let spare = spare(&made, &parts, &body);
         let request = Request::from_parts(parts, body);
         let unsent = match self.try_over(made, request, spare).await? {
-            Tried::Answered(answer, first) => return self.answer(answer, first).await,
-            Tried::Unsent(request) => *request,
+            Ok((answer, first)) => return self.answer(answer, first).await,
+            Err(request) => *request,
         };
         // The server had closed a connection that waited: once more, over one that did not.
         let asked = &self.judged.asked;
         let way = self.client.context.new_way(asked, None).await?;
         let made = self.made(Way::New(way)).await?;
         match self.try_over(made, unsent, None).await? {
-            Tried::Answered(answer, first) => self.answer(answer, first).await,
-            Tried::Unsent(_) => Err(broken(self.aim)),
+            Ok((answer, first)) => self.answer(answer, first).await,
+            Err(_unsent) => Err(broken(self.aim)),
         }
     }
 
@@ -145,7 +141,7 @@ impl Sending<'_> {
             Made::Second(mut second) => (self.guarded(second.send(request)).await?, None),
         };
         let mut error = match sent {
-            Ok(answer) => return Ok(Tried::Answered(answer, first)),
+            Ok(answer) => return Ok(Ok((answer, first))),
             Err(error) => error,
         };
         if let Some(misuse) = self.allowed.misuse() {
@@ -156,7 +152,7 @@ impl Sending<'_> {
         }
         let spare = spare.map(|parts| Request::from_parts(parts, Up::None));
         match error.take_message().or(spare) {
-            Some(request) => Ok(Tried::Unsent(Box::new(request))),
+            Some(request) => Ok(Err(Box::new(request))),
             None => {
                 self.allowed.passage.ended("broken");
                 Err(broken(self.aim))

@@ -58,7 +58,7 @@ pub(super) struct First {
     address: SocketAddr,
     target: Arc<Target>,
     /// Ends on record when the connection does.
-    _passage: Passage,
+    _passage: Box<Passage>,
     /// When it was given back; none before its first request.
     since: Option<Instant>,
 }
@@ -160,7 +160,7 @@ impl Context {
             connection: Some(Box::new(connection)),
             address,
             target,
-            _passage: passage,
+            _passage: Box::new(passage),
             since: None,
         }))
     }

@@ -33,7 +33,6 @@ pub(crate) struct Seen {
     pub(crate) authority: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
     /// Which connection it came over, from 0.
     pub(crate) connection: usize,
 }
@@ -148,7 +147,6 @@ async fn answer(
         path: parts.uri.path_and_query().unwrap().to_string(),
         authority: authority.or(host).unwrap_or_default(),
         headers: parts.headers,
-        trailers: body.trailers().cloned(),
         body: body.to_bytes(),
         connection,
     };

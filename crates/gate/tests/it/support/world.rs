@@ -34,6 +34,15 @@ pub(crate) struct World {
     pub(crate) authority: CertificateDer<'static>,
 }
 
+/// How something that passed has ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) why: String,
+    pub(crate) status: Option<u16>,
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+}
+
 struct Moment;
 
 impl Clock for Moment {
@@ -145,6 +154,34 @@ impl World {
     /// Everything on record, one line each: `effect scheme host method path rule`.
     pub(crate) fn attempts(&self) -> Vec<String> {
         self.events().iter().filter_map(line).collect()
+    }
+
+    /// How everything that passed has ended.
+    pub(crate) fn ends(&self) -> Vec<End> {
+        let end = |event: &Event| {
+            let Event::NetworkEnded {
+                up_bytes,
+                down_bytes,
+                status,
+                end,
+                ..
+            } = event
+            else {
+                return None;
+            };
+            Some(End {
+                why: end.to_string(),
+                status: *status,
+                up: *up_bytes,
+                down: *down_bytes,
+            })
+        };
+        self.events().iter().filter_map(end).collect()
+    }
+
+    /// Whether something has ended for this reason.
+    pub(crate) fn has_ended(&self, why: &str) -> bool {
+        self.ends().iter().any(|end| end.why == why)
     }
 
     /// Every event of the run.
