@@ -37,7 +37,10 @@ impl Settings {
             .or_else(|| Some(path("XDG_STATE_HOME")?.join("belljar")))
             .or_else(|| Some(home.as_ref()?.join(".local/state/belljar")))
             .unwrap_or_else(|| PathBuf::from("/var/tmp/belljar"));
+        // What the whole machine shares has a key of the machine, whoever's home root has.
+        let shared = root && path("BELLJAR_STATE").is_none();
         let config = path("BELLJAR_CONFIG")
+            .or_else(|| shared.then(|| PathBuf::from("/etc/belljar")))
             .or_else(|| Some(path("XDG_CONFIG_HOME")?.join("belljar")))
             .or_else(|| Some(home.as_ref()?.join(".config/belljar")))
             .unwrap_or_else(|| PathBuf::from("/etc/belljar"));

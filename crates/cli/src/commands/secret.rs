@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use belljar_base::{Clock, Kind};
 use belljar_gate::secret::{
-    Binding, BoundHost, Content, Described, Place, Program, SecretName, Source, Vault,
+    Binding, BoundHost, Content, Described, Place, Program, SecretName, SecretNameError, Source,
+    Vault,
 };
 use belljar_server::SystemClock;
 use belljar_server::app::secret::secrets;
@@ -48,7 +49,10 @@ enum What {
 #[derive(Debug, Args)]
 struct SetAsk {
     /// Its name; upper-cased it is the variable that holds the placeholder inside
-    name: SecretName,
+    name: String,
+    /// A value has no place on a command line; whoever writes one there is told so.
+    #[arg(hide = true, allow_hyphen_values = true)]
+    value: Option<std::ffi::OsString>,
     /// A host that may get the value, over TLS
     #[arg(long = "host", value_name = "HOST[:PORT]", required = true)]
     hosts: Vec<BoundHost>,
@@ -132,6 +136,7 @@ pub(crate) fn secret(ask: &SecretAsk, settings: &Settings) -> Result<ExitCode, F
 }
 
 fn set(ask: &SetAsk, settings: &Settings) -> Result<ExitCode, Failure> {
+    let name = name(ask)?;
     let binding = Binding::new(ask.hosts.clone(), &ask.methods, places(&ask.places)?)?;
     let source = source(&ask.source, settings)?;
     // A mistake in what was asked for is said before a value is typed.
@@ -141,23 +146,41 @@ fn set(ask: &SetAsk, settings: &Settings) -> Result<ExitCode, Failure> {
         None => Content::Given(input::value()?),
     };
     let store = secrets(&state, &settings.secrets_key);
-    let replaced = store.set(&ask.name, &binding, content, SystemClock.now())?;
-    let variable = ask.name.variable();
+    let replaced = store.set(&name, &binding, content, SystemClock.now())?;
+    let variable = name.variable();
     if ask.json {
         report::json(&json!({
-            "secret": ask.name,
+            "secret": name,
             "variable": variable,
             "hosts": binding.hosts,
             "replaced": replaced,
         }));
     } else {
         let what = if replaced { "replaced" } else { "kept" };
-        let name = &ask.name;
         report::say(&format!(
             "{what} `{name}`: `belljar run --secret {name}` puts a placeholder into {variable}"
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name, from a command line that says no value: neither does what is answered then.
+fn name(ask: &SetAsk) -> Result<SecretName, Failure> {
+    let (name, value) = match ask.name.split_once('=') {
+        Some((name, _)) => (name, true),
+        None => (ask.name.as_str(), ask.value.is_some()),
+    };
+    let name: SecretName = name
+        .parse()
+        .map_err(|error: SecretNameError| Failure::new(Kind::Invalid, error.to_string()))?;
+    if value {
+        let text = format!(
+            "a value on the command line can be read by every process of this host; give it on \
+             standard input: `belljar secret set {name} … < FILE`"
+        );
+        return Err(Failure::new(Kind::Invalid, text));
+    }
+    Ok(name)
 }
 
 /// Where a value may stand.
