@@ -63,8 +63,11 @@ const VERSION: u32 = 3;
 const SYSTEM: [&str; 8] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec",
 ];
+/// Which packages are installed: shown like the system's own directories, so that more can be
+/// installed, and vanish.
+const PACKAGES: &str = "/var/lib/dpkg";
 /// Empty directories that programs expect.
-const EMPTY: [(&str, u32); 20] = [
+const EMPTY: [(&str, u32); 21] = [
     ("boot", 0o755),
     ("dev", 0o755),
     ("home", 0o755),
@@ -80,6 +83,7 @@ const EMPTY: [(&str, u32); 20] = [
     ("var", 0o755),
     ("var/cache", 0o755),
     ("var/lib", 0o755),
+    ("var/lib/dpkg", 0o755),
     ("var/local", 0o755),
     ("var/log", 0o755),
     ("var/mail", 0o755),
@@ -100,7 +104,10 @@ impl Template {
                 source,
             })?;
         }
-        let grafts = system_folders().map(|path| {
+        // Packages can be installed by who is root inside; an ordinary user is not even outside.
+        let packages = host.shifts_ids() && Path::new(PACKAGES).is_dir();
+        let packages = packages.then_some(PACKAGES);
+        let grafts = system_folders().chain(packages).map(|path| {
             let skeleton = place.join("skeleton").join(path.trim_start_matches('/'));
             let own = (!host.shifts_ids()).then_some(skeleton);
             Graft {
@@ -152,6 +159,8 @@ fn fingerprint(host: &Host) -> u64 {
         "/usr/lib",
         "/usr/local",
         "/etc",
+        "/etc/group",
+        "/etc/passwd",
         "/var/lib/dpkg/status",
     ]
     .into_iter()

@@ -28,21 +28,22 @@ const JAVA_STORES: [&str; 2] = [
     "/etc/ssl/certs/java/cacerts",
     "/etc/pki/ca-trust/extracted/java/cacerts",
 ];
-/// Variables that name a bundle: everything that may be trusted.
-const BUNDLE_VARIABLES: [&str; 10] = [
+/// Variables that name what may be trusted, all of it or beside a program's own list: a host
+/// behind a proxy of its company trusts that one as well.
+const VARIABLES: [&str; 12] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CURL_CA_BUNDLE",
+    "DENO_CERT",
     "GIT_SSL_CAINFO",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
     "HTTPLIB2_CA_CERTS",
     "NIX_SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
     "PIP_CERT",
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE",
 ];
-/// Variables that name what is trusted beside the program's own list.
-const EXTRA_VARIABLES: [&str; 2] = ["DENO_CERT", "NODE_EXTRA_CA_CERTS"];
 
 /// What was written.
 pub(super) struct Files {
@@ -78,8 +79,7 @@ pub(super) fn write(authority: &Authority, folder: &Path, now: Timestamp) -> io:
         shows.push(show(&file, at));
     }
     let set = |name: &&str, value: &str| (OsString::from(name), OsString::from(value));
-    let environment = BUNDLE_VARIABLES.iter().map(|name| set(name, BUNDLE));
-    let environment = environment.chain(EXTRA_VARIABLES.iter().map(|name| set(name, AUTHORITY)));
+    let environment = VARIABLES.iter().map(|name| set(name, BUNDLE));
     Ok(Files {
         shows,
         environment: environment.collect(),
