@@ -7,11 +7,13 @@
 
 pub(crate) mod netlink; // messages as bytes
 pub(crate) mod rules; // which messages make the network
+pub(crate) mod parts; // what a network namespace is made of
+pub(crate) mod pool; // network namespaces that are kept ready
 mod counters; // what went nowhere
 mod doors; // the sockets, told apart
 mod dialer; // connections the other way
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 pub use counters::{Counters, Dropped};
 pub use dialer::Dialer;
@@ -36,34 +38,4 @@ pub enum Network {
     None,
     /// The gate's doors, and its own addresses.
     Gated,
-}
-
-/// A socket to open in a network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Socket {
-    /// Where it is bound.
-    pub(crate) at: SocketAddr,
-    /// Whether it is for datagrams; otherwise it listens for connections.
-    pub(crate) datagrams: bool,
-}
-
-/// The doors of every gated sandbox. Their ports are below 1024, where nothing of a run can bind.
-pub(crate) fn sockets() -> [Socket; 9] {
-    let four = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let six = IpAddr::from(Ipv6Addr::LOCALHOST);
-    [
-        (four, TRANSPARENT_PORT, false),
-        (six, TRANSPARENT_PORT, false),
-        (four, PROXY_PORT, false),
-        (four, DNS_PORT, true),
-        (four, LED_DNS_PORT, true),
-        (six, LED_DNS_PORT, true),
-        (four, DNS_PORT, false),
-        (four, LED_DNS_PORT, false),
-        (six, LED_DNS_PORT, false),
-    ]
-    .map(|(address, port, datagrams)| Socket {
-        at: SocketAddr::new(address, port),
-        datagrams,
-    })
 }

@@ -18,6 +18,7 @@ pub(crate) use birth::{Born, GUEST, Inheritance, clone_into_jail, shifted_tree};
 pub(crate) use child::{DONE, ENTRANCE, EXECUTION};
 pub(crate) use confine::landlock_abi;
 pub(crate) use lend::{namespace_number, namespace_of, owner_of, sockets_within};
+pub(crate) use network::{enter_network, furnish_all, network_here, new_network};
 pub(crate) use signal::{kill, signals, take_signals};
 
 /// The most trees a plan may need; one control message carries them all.

@@ -14,7 +14,7 @@ use rustix::net::{
 use crate::sys::TREES_MAX;
 
 /// The most descriptors that come at once: a layer and the gate's doors.
-const RECEIVED_MAX: usize = 16;
+pub(crate) const RECEIVED_MAX: usize = 16;
 
 /// Sends bytes; the descriptors go with the first of them.
 pub(crate) fn send_with(

@@ -20,10 +20,13 @@ use belljar_base::bounds::SHOWN_PATHS_MAX;
 use super::{Backend, Enclosed, StartError};
 use crate::host::Host;
 use crate::life::LimitHit;
+use crate::network::Network;
+use crate::network::pool::{Pool, Ready};
 use crate::spec::Spec;
 use crate::sys;
 use crate::template::Template;
 use cgroup::Group;
+use network::Origin;
 use plan::{Deed, Step, c};
 use written::Written;
 
@@ -31,13 +34,35 @@ use written::Written;
 #[derive(Debug)]
 pub struct Jail {
     host: Arc<Host>,
+    networks: Option<Pool>,
 }
 
 impl Jail {
     /// Prepares to make jails.
     #[must_use]
     pub const fn new(host: Arc<Host>) -> Self {
-        Self { host }
+        let networks = None;
+        Self { host, networks }
+    }
+
+    /// Keeps so many gated networks ready, so that a start need not wait for one. For root; an
+    /// ordinary user's sandboxes go on to make their own, because no process of theirs can enter a
+    /// network before it is inside (decision 0008).
+    ///
+    /// # Errors
+    /// When the kernel lets this process make none.
+    pub fn with_networks(mut self, count: usize) -> io::Result<Self> {
+        if self.host.shifts_ids() && count > 0 {
+            self.networks = Some(Pool::start(count)?);
+        }
+        Ok(self)
+    }
+
+    fn ready_network(&self, network: Network) -> Option<Ready> {
+        match network {
+            Network::None => None,
+            Network::Gated => self.networks.as_ref()?.take(),
+        }
     }
 
     /// Removes what a dead supervisor left of a run: its control groups.
@@ -60,7 +85,11 @@ impl Backend for Jail {
         bounded(spec)?;
         let mut steps = Vec::with_capacity(160);
         let written = Written::of(spec)?;
-        let trees = compose(spec, template, &self.host, &written, &mut steps);
+        let ready = self.ready_network(spec.network);
+        let origin = ready
+            .as_ref()
+            .map_or(Origin::Own(spec.network), |_| Origin::Ready);
+        let trees = compose(spec, template, &self.host, &written, origin, &mut steps);
         let group = Group::make(&self.host.groups, spec.id, &spec.limits)
             .map_err(step("make the control groups"))?;
         let guest = template.guest().map_err(step("open the guest's program"))?;
@@ -74,7 +103,8 @@ impl Backend for Jail {
             guest: &guest,
         };
         let birthplace = group.birthplace().map_err(step("open the control group"))?;
-        let born = sys::clone_into_jail(&inheritance, birthplace.as_ref())
+        let network = ready.as_ref().map(|ready| &ready.namespace);
+        let born = sys::clone_into_jail(&inheritance, birthplace.as_ref(), network)
             .map_err(|source| refusal::of_clone(source, &self.host))?;
         drop(theirs);
         drop(entrances);
@@ -87,6 +117,9 @@ impl Backend for Jail {
             let little = spec.limits.memory_bytes < GUEST_BYTES_MIN;
             hits.extend((little && !counted).then_some(LimitHit::Memory));
             return Err(refusal::by_limits(error, &hits));
+        }
+        if let Some(ready) = ready {
+            jail.open_doors(ready.sockets)?;
         }
         Ok(Box::new(jail))
     }
@@ -115,6 +148,7 @@ fn compose(
     template: &Template,
     host: &Host,
     written: &Written,
+    origin: Origin,
     steps: &mut Vec<Step>,
 ) -> tree::Trees {
     let (user, group) = if host.shifts_ids() {
@@ -124,9 +158,9 @@ fn compose(
     };
     steps.push(Step::new("user namespace", Deed::Identity { user, group }));
     steps.push(Step::new("cgroup namespace", Deed::CgroupNamespace));
-    network::steps(spec.network, steps);
+    network::steps(origin, steps);
     steps.push(Step::new("mount namespace", Deed::Private));
-    let trees = tree::build(spec, template, host, steps);
+    let trees = tree::build(spec, template, host, origin, steps);
     // The tree's last step is Landlock; what still needs capabilities comes before it.
     let landlock = steps.pop();
     steps.push(Step::new(

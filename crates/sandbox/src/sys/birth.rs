@@ -8,6 +8,7 @@ use std::ptr;
 
 use super::child::child;
 use super::deeds::set_attributes;
+use super::network::enter_network;
 use super::{checked, own};
 use crate::backend::jail::plan::Step;
 
@@ -35,19 +36,41 @@ pub(crate) struct Inheritance<'a> {
     pub(crate) guest: &'a OwnedFd,
 }
 
-/// Clones a child into new namespaces of every kind, in `cgroup` if one is given; the child
-/// performs its plan and becomes the guest.
+/// Clones a child into new namespaces of every kind, in `cgroup` if one is given, and in a network
+/// that was kept ready if one is; the child performs its plan and becomes the guest.
 pub(crate) fn clone_into_jail(
     inheritance: &Inheritance<'_>,
     cgroup: Option<&OwnedFd>,
+    network: Option<&OwnedFd>,
+) -> io::Result<Born> {
+    let Some(network) = network else {
+        return clone_here(inheritance, cgroup, libc::CLONE_NEWNET);
+    };
+    // A thread for this alone: nothing of the supervisor's is ever left in another network.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("birth".to_owned())
+            .spawn_scoped(scope, || {
+                enter_network(network)?;
+                clone_here(inheritance, cgroup, 0)
+            })?;
+        let panicked = |_panic| io::Error::other("the thread of the clone panicked");
+        thread.join().map_err(panicked)?
+    })
+}
+
+fn clone_here(
+    inheritance: &Inheritance<'_>,
+    cgroup: Option<&OwnedFd>,
+    network: i32,
 ) -> io::Result<Born> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers, for which zero is the documented default.
     let mut arguments: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
-    let namespaces = libc::CLONE_NEWUSER
+    let namespaces = network
+        | libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWTIME

@@ -9,7 +9,6 @@ use super::child::{SCRATCH, TREES};
 use super::confine::{drop_capabilities, filter, landlock, limit};
 use super::{checked, network};
 use crate::backend::jail::plan::Deed;
-use crate::network::Socket;
 
 /// Performs one deed; gives the error number if it fails.
 pub(super) fn perform(deed: &Deed) -> Result<(), i32> {
@@ -52,22 +51,10 @@ pub(super) fn perform(deed: &Deed) -> Result<(), i32> {
             checked(i64::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
         }
         Deed::Loopback => loopback(),
-        Deed::Netlink {
-            protocol,
-            messages,
-            optional,
-        } => match network::exchange(*protocol, &messages.bytes, messages.answers) {
-            Err(_) if *optional => Ok(()),
-            done => done,
+        Deed::Network { part, number } => match network::furnish(part)? {
+            Some(raw) => network::keep(raw, *number),
+            None => Ok(()),
         },
-        Deed::Door { socket, number } => door(socket, *number),
-        Deed::Counters { number } => {
-            network::netlink(libc::NETLINK_NETFILTER).and_then(|raw| network::keep(raw, *number))
-        }
-        Deed::Setting { path, value } => {
-            setting(path, value);
-            Ok(())
-        }
         Deed::Limit { resource, value } => limit(*resource, *value),
         Deed::Session => {
             // SAFETY: setsid takes nothing; a leader that already leads is no error here.
@@ -212,17 +199,6 @@ fn file(path: &CStr) -> Result<(), i32> {
     Ok(())
 }
 
-fn setting(path: &CStr, value: &CStr) {
-    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-    // SAFETY: the path is a C string.
-    let raw = unsafe { libc::open(path.as_ptr(), flags) };
-    let bytes = value.to_bytes();
-    // SAFETY: the bytes are valid for their length; a write to no descriptor is refused.
-    unsafe { libc::write(raw, bytes.as_ptr().cast(), bytes.len()) };
-    // SAFETY: the descriptor was just opened, if it was, and is used nowhere else.
-    unsafe { libc::close(raw) };
-}
-
 fn pivot(root: &CStr) -> Result<(), i32> {
     // SAFETY: the path is a C string.
     checked(i64::from(unsafe { libc::chdir(root.as_ptr()) }))?;
@@ -236,15 +212,6 @@ fn pivot(root: &CStr) -> Result<(), i32> {
     // SAFETY: the path is a C literal.
     checked(i64::from(unsafe { libc::chdir(c"/".as_ptr()) }))?;
     Ok(())
-}
-
-fn door(socket: &Socket, number: RawFd) -> Result<(), i32> {
-    match network::open(socket) {
-        Ok(raw) => network::keep(raw, number),
-        // A kernel without IPv6 has nothing that could be reached by it.
-        Err(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) if socket.at.is_ipv6() => Ok(()),
-        Err(errno) => Err(errno),
-    }
 }
 
 fn loopback() -> Result<(), i32> {

@@ -1,20 +1,78 @@
 //! A network namespace is furnished: messages to the kernel, and sockets opened. Allocates nothing,
 //! for the child of a clone does it too.
 
+use std::ffi::CStr;
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::checked;
-use crate::network::Socket;
+use super::{checked, own};
 use crate::network::netlink::{Answer, answer};
+use crate::network::parts::{Part, Socket};
 
 /// How many connections may wait at a door.
 const WAITING: i32 = belljar_base::bounds::DOOR_WAITING_CONNECTIONS_MAX;
 /// Room for what the kernel answers at once.
 const ANSWER_BYTES_MAX: usize = 8 << 10;
 
+/// Does one thing to this thread's network namespace; gives the socket that came of it, if any.
+pub(super) fn furnish(part: &Part) -> Result<Option<RawFd>, i32> {
+    match part {
+        Part::Netlink {
+            protocol,
+            messages,
+            optional,
+        } => match exchange(*protocol, &messages.bytes, messages.answers) {
+            Err(errno) if !*optional => Err(errno),
+            Ok(()) | Err(_) => Ok(None),
+        },
+        Part::Door(socket) => match open(socket) {
+            // A kernel without IPv6 has nothing that could be reached by it.
+            Err(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) if socket.at.is_ipv6() => Ok(None),
+            opened => opened.map(Some),
+        },
+        Part::Counters => netlink(libc::NETLINK_NETFILTER).map(Some),
+        Part::Setting { path, value } => {
+            setting(path, value);
+            Ok(None)
+        }
+    }
+}
+
+/// Furnishes this thread's network namespace; gives the sockets.
+pub(crate) fn furnish_all(parts: &[Part]) -> io::Result<Vec<OwnedFd>> {
+    let mut sockets = Vec::new();
+    for part in parts {
+        let socket = furnish(part).map_err(io::Error::from_raw_os_error)?;
+        sockets.extend(socket.map(own));
+    }
+    Ok(sockets)
+}
+
+/// The network namespace that this thread is in.
+pub(crate) fn network_here() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/proc/thread-self/ns/net")?.into())
+}
+
+/// Puts this thread into a network namespace of its own, which has nothing yet.
+pub(crate) fn new_network() -> io::Result<OwnedFd> {
+    // SAFETY: unshare takes an integer; of this thread alone the namespace changes.
+    let answer = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    checked(i64::from(answer)).map_err(io::Error::from_raw_os_error)?;
+    network_here()
+}
+
+/// Puts this thread into a network namespace.
+pub(crate) fn enter_network(namespace: &OwnedFd) -> io::Result<()> {
+    // SAFETY: setns takes integers; of this thread alone the namespace changes.
+    let answer = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    checked(i64::from(answer))
+        .map(drop)
+        .map_err(io::Error::from_raw_os_error)
+}
+
 /// Opens a socket for messages of a protocol to the kernel.
-pub(super) fn netlink(protocol: i32) -> Result<RawFd, i32> {
+fn netlink(protocol: i32) -> Result<RawFd, i32> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: socket takes integers.
     let raw = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
@@ -22,7 +80,7 @@ pub(super) fn netlink(protocol: i32) -> Result<RawFd, i32> {
 }
 
 /// Sends messages; all of them must be acknowledged.
-pub(super) fn exchange(protocol: i32, messages: &[u8], answers: u32) -> Result<(), i32> {
+fn exchange(protocol: i32, messages: &[u8], answers: u32) -> Result<(), i32> {
     let socket = netlink(protocol)?;
     let done = send_and_hear(socket, messages, answers);
     close(socket);
@@ -55,7 +113,7 @@ fn send_and_hear(socket: RawFd, messages: &[u8], mut answers: u32) -> Result<(),
 }
 
 /// Opens a socket, bound and listening.
-pub(super) fn open(socket: &Socket) -> Result<RawFd, i32> {
+fn open(socket: &Socket) -> Result<RawFd, i32> {
     let family = match socket.at {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
@@ -114,6 +172,17 @@ fn bind(socket: RawFd, at: &SocketAddr) -> Result<(), i32> {
 
 fn length<T>(address: &T) -> libc::socklen_t {
     libc::socklen_t::try_from(size_of_val(address)).unwrap_or(0)
+}
+
+fn setting(path: &CStr, value: &CStr) {
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string.
+    let raw = unsafe { libc::open(path.as_ptr(), flags) };
+    let bytes = value.to_bytes();
+    // SAFETY: the bytes are valid for their length; a write to no descriptor is refused.
+    unsafe { libc::write(raw, bytes.as_ptr().cast(), bytes.len()) };
+    // SAFETY: the descriptor was just opened, if it was, and is used nowhere else.
+    unsafe { libc::close(raw) };
 }
 
 fn close(raw: RawFd) {

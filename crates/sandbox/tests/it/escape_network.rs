@@ -3,12 +3,14 @@
 use std::io::{BufRead, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use belljar_sandbox::backend::jail::Jail;
 use belljar_sandbox::network::{Doors, Dropped, Network, TRANSPARENT_PORT};
-use belljar_sandbox::{Attendance, Shown, Stream, attend};
+use belljar_sandbox::{Attendance, Backend, Shown, Stream, attend};
 use rustix::net::sockopt;
 
-use crate::support::{Jar, Outcome, jar, outcome};
+use crate::support::{Jar, Outcome, jar, outcome, shared};
 
 /// What a script said in a gated sandbox, and what came of it.
 struct Visit {
@@ -24,8 +26,12 @@ fn gated() -> Jar {
 
 /// Runs a script of Python in a gated sandbox whose doors nobody answers.
 fn visit(script: &str) -> Visit {
+    visit_in(&shared().jail, script)
+}
+
+fn visit_in(jail: &Jail, script: &str) -> Visit {
     let jar = gated();
-    let mut sandbox = jar.start().unwrap();
+    let mut sandbox = jail.start(&jar.spec, &jar.shared.template).unwrap();
     let doors = sandbox.doors().unwrap();
     assert!(sandbox.doors().is_none());
     let attendance = Attendance {
@@ -351,10 +357,8 @@ fn escape_network_tricks() {
     assert_eq!(visit.dropped(), wanted);
 }
 
-#[test]
-fn escape_network_settings() {
-    let visit = visit(
-        r"
+/// Tries to change the network from inside.
+const CHANGE: &str = r"
 import fcntl, struct
 route = socket.socket(16, 3, 0)
 def ask(name, kind, body):
@@ -375,13 +379,37 @@ attempt('flags', lambda: fcntl.ioctl(socket.socket(2, 2), 0x8914, b'lo'.ljust(16
 attempt('setting', lambda: open('/proc/sys/net/ipv4/ip_forward', 'w'))
 attempt('guest', lambda: os.open('/proc/1/ns/net', 0))
 call('enter', 308, os.open('/proc/self/ns/net', 0), 0)
-",
-    );
-    visit.outcome.says(
-        "address EPERM\nno address EPERM\nroute EPERM\nno route EPERM\ndown EPERM\n\
+";
+
+/// What it says where nothing can be changed.
+const UNCHANGED: &str = "address EPERM\nno address EPERM\nroute EPERM\nno route EPERM\ndown EPERM\n\
          device EPERM\nrules EAFNOSUPPORT\ndiagnosis EAFNOSUPPORT\nold rules EPERM\n\
-         flags EPERM\nsetting EROFS\nguest EACCES\nenter EPERM",
-    );
+         flags EPERM\nsetting EROFS\nguest EACCES\nenter EPERM";
+
+#[test]
+fn escape_network_settings() {
+    visit(CHANGE).outcome.says(UNCHANGED);
+}
+
+/// As root, the network was made before the sandbox, and belongs to the supervisor.
+#[test]
+fn escape_ready_network() {
+    let jail = Jail::new(Arc::clone(&shared().host));
+    let jail = jail.with_networks(2).unwrap();
+    for _more_than_are_ready in 0..4 {
+        let script = format!(
+            "{CHANGE}\nattempt('out', lambda: connect('9.9.9.9', 443))\n\
+             attempt('host', lambda: connect('127.0.0.1', 22))\n\
+             print(open('/proc/sys/net/netfilter/nf_conntrack_udp_timeout').read())"
+        );
+        let visit = visit_in(&jail, &script);
+        let more = "out OPEN\nhost ECONNREFUSED\n10";
+        visit.outcome.says(&format!("{UNCHANGED}\n{more}"));
+        assert_eq!(visit.arrived(), ["9.9.9.9:443"]);
+        assert_eq!(visit.dropped(), Dropped::default());
+        let refused = visit.doors.dialer.connect(8080).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
 }
 
 #[test]

@@ -175,13 +175,20 @@ impl Jailed {
             return Err(refusal::of_step(number, source, steps));
         }
         self.scratch = self.descriptors.pop_front();
-        if !self.descriptors.is_empty() {
-            let doors = Doors::of(self.descriptors.drain(..));
-            self.doors = Some(doors.map_err(|source| StartError::Step {
-                step: "take the doors of the gate",
-                source,
-            })?);
+        let doors: Vec<OwnedFd> = self.descriptors.drain(..).collect();
+        if doors.is_empty() {
+            return Ok(());
         }
+        self.open_doors(doors)
+    }
+
+    /// Takes the sockets of a gated network.
+    pub(super) fn open_doors(&mut self, sockets: Vec<OwnedFd>) -> Result<(), StartError> {
+        let doors = Doors::of(sockets).map_err(|source| StartError::Step {
+            step: "take the doors of the gate",
+            source,
+        })?;
+        self.doors = Some(doors);
         Ok(())
     }
 
@@ -196,6 +203,10 @@ impl Jailed {
         }
         self.bytes.extend(bytes);
         self.descriptors.extend(descriptors);
+        // Whoever sends more than is asked for would fill the supervisor's own table.
+        if self.descriptors.len() > wire::RECEIVED_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         Ok(true)
     }
 
@@ -380,6 +391,11 @@ mod tests {
 
     /// A jail whose guest is this test.
     fn lying(bytes: &[u8]) -> (io::Result<Option<Tell>>, Jailed) {
+        lying_with(bytes, 0)
+    }
+
+    /// The same, with descriptors that nobody asked for.
+    fn lying_with(bytes: &[u8], descriptors: usize) -> (io::Result<Option<Tell>>, Jailed) {
         #[expect(clippy::zombie_processes, reason = "the end of the jail waits for it")]
         let process = Program::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = process.id().cast_signed();
@@ -390,6 +406,9 @@ mod tests {
         let (ours, theirs) = super::super::channel().unwrap();
         let mut jail = Jailed::new(Born { pid, pidfd }, ours, group, None, Written::default());
         wire::send_with(&theirs, bytes, &[]).unwrap();
+        for _each in 0..descriptors {
+            wire::send_with(&theirs, &[0], &[theirs.as_fd()]).unwrap();
+        }
         drop(theirs);
         (jail.next(Duration::from_secs(5)), jail)
     }
@@ -404,6 +423,8 @@ mod tests {
             assert!(told.is_err(), "{bytes:?} gave {told:?}");
             jail.end().unwrap();
         }
+        let (told, _jail) = lying_with(&[200, 0, 0, 0], 3 * wire::RECEIVED_MAX);
+        assert_eq!(told.unwrap_err().kind(), io::ErrorKind::InvalidData);
         let well = frame::encode(&Tell::Started { id: 7 }).unwrap();
         let (told, _jail) = lying(&well);
         assert_eq!(told.unwrap(), Some(Tell::Started { id: 7 }));

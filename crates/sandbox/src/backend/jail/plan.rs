@@ -6,8 +6,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::network::Socket;
-use crate::network::netlink::Messages;
+use crate::network::parts::Part;
 
 /// Where the child builds the new tree: the scratch layer is mounted here, in the child's own
 /// mount namespace, and everything else below it.
@@ -66,19 +65,8 @@ pub(crate) enum Deed {
     CgroupNamespace,
     /// Brings the loopback device up.
     Loopback,
-    /// Sends messages to the kernel that furnish the network namespace.
-    Netlink {
-        protocol: i32,
-        messages: Messages,
-        /// Whether a kernel that refuses them does no harm.
-        optional: bool,
-    },
-    /// Opens a door of the gate at a number; one of IPv6 only where the kernel has it.
-    Door { socket: Socket, number: i32 },
-    /// Opens the socket by which the supervisor reads what went nowhere.
-    Counters { number: i32 },
-    /// Writes to a file of the kernel's settings, if it can be written.
-    Setting { path: CString, value: CString },
+    /// Furnishes the network namespace; a socket is kept at a number, to be sent to the parent.
+    Network { part: Part, number: i32 },
     /// Sets a resource limit, soft and hard.
     Limit { resource: u32, value: u64 },
     /// A session of its own, no terminal.

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::landlock;
+use super::network::{self, Origin};
 use super::plan::{Deed, OPEN_BASE, ROOT, STAGE, Step, c, folders_to, inside};
 use super::written;
-use super::{landlock, network};
 use crate::host::Host;
-use crate::network::Network;
 use crate::spec::{Spec, Writable};
 use crate::template::Template;
 
@@ -67,7 +67,13 @@ const DEVICES: [&str; 6] = [
 ];
 
 /// Appends the steps that build the tree and make it the root.
-pub(super) fn build(spec: &Spec, template: &Template, host: &Host, steps: &mut Vec<Step>) -> Trees {
+pub(super) fn build(
+    spec: &Spec,
+    template: &Template,
+    host: &Host,
+    origin: Origin,
+    steps: &mut Vec<Step>,
+) -> Trees {
     let mut tree = Tree {
         host,
         trees: Trees::default(),
@@ -80,7 +86,7 @@ pub(super) fn build(spec: &Spec, template: &Template, host: &Host, steps: &mut V
         let lowers: Vec<&Path> = graft.layers.iter().map(PathBuf::as_path).collect();
         tree.overlay("root", &format!("graft{number}"), &lowers, &graft.at);
     }
-    tree.process_files(spec.network);
+    tree.process_files(origin);
     tree.devices();
     for (number, branch) in spec.branches.iter().enumerate() {
         let directory = &branch.directory;
@@ -215,7 +221,7 @@ impl Tree<'_> {
     }
 
     /// A fresh `/proc` of the sandbox's own processes, with what belongs to the whole kernel masked.
-    fn process_files(&mut self, network: Network) {
+    fn process_files(&mut self, origin: Origin) {
         let mount = |source: &str, path: &str, kind: &str, flags: u64| Deed::Mount {
             source: c(source),
             target: inside(Path::new(path)),
@@ -224,7 +230,7 @@ impl Tree<'_> {
             data: c(""),
         };
         self.push("proc", mount("proc", "/proc", "proc", NO_SUID_DEV_EXEC));
-        self.steps.extend(network::settings(network, ROOT));
+        self.steps.extend(network::settings(origin, ROOT));
         let knobs = format!("{ROOT}/proc/sys");
         self.push("proc", mount(&knobs, "/proc/sys", "", libc::MS_BIND));
         let protect = Deed::Protect {
