@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
-use crate::support::{jar, outside, shared};
+use crate::support::{jar, outside, processes_with, shared};
 
 const SECRET: &str = "belljar-test-secret";
 
@@ -122,6 +124,52 @@ fn escape_read_only_path() {
     jar().read(folder.path()).sh(&script).says(SECRET);
     assert_eq!(fs::read_to_string(path).unwrap(), SECRET);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    // The same for what is mounted below: in mounts of our own, where anyone may do so.
+    let below = folder.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let script = "mount -t tmpfs tmpfs \"$1\" && echo kept > \"$1/file\" && exec \"$0\" --exact \
+                  escape_files::what_is_mounted_below_is_read_only";
+    let output = own_mounts()
+        .args(["/bin/sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(&below)
+        .env(BELOW, &below)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Names a directory with something mounted on it.
+const BELOW: &str = "BELLJAR_TEST_BELOW";
+
+#[test]
+fn what_is_mounted_below_is_read_only() {
+    // Only a part of the test before; by itself there is nothing mounted.
+    let (folder, _path) = secret();
+    let below = std::env::var_os(BELOW).map_or(folder.path().join("none"), PathBuf::from);
+    let script = format!(
+        "attempt('write', lambda: open('{0}/file', 'w'))\n\
+         attempt('make', lambda: os.mkdir('{0}/new'))\n\
+         print(os.path.exists('{0}/file'))",
+        below.display()
+    );
+    let outcome = jar().read(below.parent().unwrap()).python(&script);
+    if std::env::var_os(BELOW).is_some() {
+        outcome.says("write EROFS\nmake EROFS\nTrue");
+    } else {
+        outcome.says("write ENOENT\nmake ENOENT\nFalse");
+    }
+}
+
+/// A program with mounts of its own, all of them shared, as systemd makes them. Root needs no user
+/// namespace for that, and inside one could not map the ids of a sandbox.
+fn own_mounts() -> Command {
+    let mut unshare = Command::new("unshare");
+    if !shared().host.shifts_ids() {
+        unshare.args(["--user", "--map-current-user", "--keep-caps"]);
+    }
+    unshare.args(["--mount", "--propagation", "shared"]);
+    unshare
 }
 
 #[test]
@@ -177,7 +225,20 @@ fn escape_mount_propagation() {
             .any(|line| line.contains(&place) || line.contains("scratch")),
         "{news:?}"
     );
-    let outcome = crate::support::jar()
+    // The same where the host's mounts are shared.
+    let output = own_mounts()
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "escape_files::no_mount_passes_anything_on"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn no_mount_passes_anything_on() {
+    let (folder, _path) = secret();
+    let outcome = jar()
+        .read(folder.path())
         .sh("grep -cE ' (shared|master|propagate_from):' /proc/self/mountinfo");
     outcome.says("0");
 }
@@ -206,6 +267,37 @@ fn escape_chroot() {
         "{outcome:?}"
     );
     assert!(!outcome.out.contains("OPEN"), "{outcome:?}");
+    no_root_below();
+}
+
+/// The host's root was let go, not only left: who enters the sandbox's mounts from outside, which
+/// begins at the lowest of them, does not find it either.
+fn no_root_below() {
+    // Of the host's root; its `/tmp` is covered in the sandbox's mounts, whichever is below.
+    const HOST: &str = "/sys/kernel";
+    assert!(Path::new(HOST).exists());
+    let mark = format!("belljar-root-{}", std::process::id());
+    let jar = jar();
+    let mut sandbox = jar.start().unwrap();
+    let script = format!("sleep 60; : {mark}");
+    sandbox
+        .execute(&jar.command(&["/bin/sh", "-c", &script]))
+        .unwrap();
+    let seen = |_attempt: i32| {
+        std::thread::sleep(Duration::from_millis(10));
+        processes_with(&mark).pop()
+    };
+    let process = (0..1000).find_map(seen).unwrap();
+    let mut enter = Command::new("nsenter");
+    enter.args(["--target", &process, "--user", "--mount"]);
+    enter.args(["--preserve-credentials", "/bin/ls", "-d", HOST]);
+    let output = enter.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("/bin/ls: ") && said.contains("No such file"),
+        "{output:?}"
+    );
+    sandbox.end().unwrap();
 }
 
 #[test]
@@ -231,7 +323,7 @@ fn escape_inherited_descriptor() {
     let (_folder, path) = secret();
     let flags = rustix::fs::OFlags::RDONLY;
     let open = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).unwrap();
-    let held = std::process::Command::new("/bin/ls")
+    let held = Command::new("/bin/ls")
         .args(["-l", "/proc/self/fd"])
         .output()
         .unwrap();

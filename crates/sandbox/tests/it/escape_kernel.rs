@@ -52,7 +52,6 @@ fn escape_device_node() {
         print(sorted(line.split()[4] for line in opened))";
     let work = tempfile::tempdir().unwrap();
     let refused = "disk EACCES\nmemory EACCES\n".repeat(4);
-    // Only single devices of the host, and the terminals, are on mounts that allow devices.
     let outcome = jar().branch(work.path()).python(script);
     assert!(outcome.out.starts_with(&refused), "{outcome:?}");
     let rest = outcome
@@ -60,9 +59,13 @@ fn escape_device_node() {
         .get(refused.len()..)
         .unwrap_or_default()
         .replace(['[', ']', '\'', ','], "");
+    // Only single devices of the host, and the terminals, are on mounts that allow devices.
+    let devices = ["null", "zero", "full", "random", "urandom", "tty", "pts"];
     for mount in rest.split_whitespace() {
-        let fine = mount.starts_with("/dev") || mount.starts_with("/proc/");
-        assert!(fine, "{mount} of {outcome:?}");
+        let device = mount.strip_prefix("/dev/");
+        let fine = device.is_none_or(|name| devices.contains(&name));
+        let place = mount == "/dev" || device.is_some() || mount.starts_with("/proc/");
+        assert!(fine && place, "{mount} of {outcome:?}");
     }
 }
 
@@ -108,6 +111,11 @@ fn escape_proc_knobs() {
             if text('/proc/' + name): print(name, 'OPEN')\n\
         for name in ('acpi', 'asound', 'bus', 'fs', 'irq', 'scsi'):\n    \
             if os.path.exists('/proc/' + name) and os.listdir('/proc/' + name): print(name, 'OPEN')\n\
+        def knob(name): return os.path.exists('/proc/' + name)\n\
+        for name in filter(knob, ('sysrq-trigger', 'kcore', 'keys', 'timer_list', 'latency_stats', 'kallsyms', 'vmallocinfo')):\n    \
+            if os.stat('/proc/' + name).st_rdev != os.makedev(1, 3): print(name, 'OPEN')\n\
+        for name in filter(knob, ('sys', 'acpi', 'asound', 'bus', 'fs', 'irq', 'scsi')):\n    \
+            if not os.statvfs('/proc/' + name).f_flag & os.ST_RDONLY: print(name, 'OPEN')\n\
         written = []\n\
         for folder, _, names in os.walk('/proc'):\n    \
             if '/fd' in folder or folder.startswith('/proc/self') or folder.startswith('/proc/thread'): continue\n    \
@@ -281,7 +289,7 @@ fn escape_terminal_injection() {
         attempt('console', lambda: fcntl.ioctl(0, 0x541C, b'\\x03'))\n\
         tty = os.open('/dev/tty', os.O_RDWR)\n\
         attempt('tty', lambda: fcntl.ioctl(tty, 0x5412, b'x'))\n\
-        print(os.isatty(0), os.ttyname(0), os.getsid(0) == os.getpid())";
+        print(os.isatty(0), os.ttyname(0), os.getsid(0) == os.getpid(), os.getsid(1))";
     let mut jar = jar();
     jar.terminal = Some((24, 80));
     let outcome = jar.python(script);
@@ -293,7 +301,8 @@ fn escape_terminal_injection() {
             "high EBADF",
             "console EPERM",
             "tty EPERM",
-            "True /dev/pts/0 True"
+            // The guest has no part in the session of the terminal that started us.
+            "True /dev/pts/0 True 1"
         ],
         "{outcome:?}"
     );
