@@ -9,6 +9,8 @@ mod support; // a place with a home, a state directory, a workspace and a databa
 #[cfg(test)]
 mod commands; // each command does what it says
 #[cfg(test)]
+mod secrets; // values that never go into a sandbox
+#[cfg(test)]
 mod kills; // kill -9 at random moments
 #[cfg(test)]
 mod mistakes; // what is asked for wrongly

@@ -1,5 +1,7 @@
 //! A place of its own for each test: a home, a state directory, a workspace, and the program.
 
+pub(crate) mod canary; // a value that must be nowhere
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

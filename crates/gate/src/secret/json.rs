@@ -159,7 +159,7 @@ mod tests {
     fn check(text: &str, pointer: &str, wanted: &[&str]) {
         let found: Vec<&str> = strings_at(text.as_bytes(), pointer)
             .into_iter()
-            .map(|range| &text[range])
+            .map(|range| text.get(range).unwrap())
             .collect();
         assert_eq!(found, wanted, "{pointer} in {text}");
     }

