@@ -102,6 +102,12 @@ pub(crate) const PROMISES: &[Promise] = &[
         (500.0, 2000.0),
     ),
     below(
+        "network_create",
+        "a start with a network that was kept ready, beyond one without; median",
+        "ms",
+        (1.0, 0.2),
+    ),
+    below(
         "workspace_build",
         "a build in the workspace against the host",
         RATIO,

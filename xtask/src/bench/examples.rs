@@ -35,6 +35,7 @@ const ENCLOSING: &[Reading] = &[
     ("create_destroy", "create_destroy_p50_us", 1000.0),
     ("idle_memory", "idle_memory_kib", 1024.0),
     ("alive_sandboxes", "alive_sandboxes", 1.0),
+    ("network_create", "ready_network_added_p50_us", 1000.0),
 ];
 
 /// Runs the examples that measure something wanted.

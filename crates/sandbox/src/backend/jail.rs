@@ -47,7 +47,7 @@ impl Jail {
 
     /// Keeps so many gated networks ready, so that a start need not wait for one. For root; an
     /// ordinary user's sandboxes go on to make their own, because no process of theirs can enter a
-    /// network before it is inside (decision 0008).
+    /// network before it is inside (decision 0009).
     ///
     /// # Errors
     /// When the kernel lets this process make none.

@@ -174,4 +174,26 @@ mod tests {
         drop(pool);
         assert_eq!(here(), home);
     }
+
+    #[test]
+    fn a_kernel_without_ipv6_has_the_other_doors() {
+        let made = std::thread::spawn(|| {
+            let _namespace = sys::new_network()?;
+            for of in ["all", "default", "lo"] {
+                let path = format!("/proc/sys/net/ipv6/conf/{of}/disable_ipv6");
+                std::fs::write(path, "1")?;
+            }
+            Doors::of(sys::furnish_all(&parts())?)
+        });
+        match made.join().unwrap() {
+            Ok(doors) => {
+                assert_eq!((doors.transparent.len(), doors.dns_udp.len()), (1, 2));
+                assert_eq!(doors.counters.read().unwrap(), Default::default());
+            }
+            Err(refused) => {
+                assert_ne!(rustix::process::geteuid().as_raw(), 0, "{refused}");
+                println!("an ordinary user's thread has no network of its own: {refused}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! Every address leads to the loopback device, which is the only one: nothing can leave, whatever
 //! the rules say. The rules lead what was meant to leave to the gate's doors, and count the rest.
-//! Decision 0008 says why it is done by address translation, and what bounds its table.
+//! Decision 0009 says why it is done by address translation, and what bounds its table.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -160,6 +160,14 @@ fn of_wall(wall: &'static str, source: &io::Error) -> StartError {
             format!("the system-call filter is refused ({source})"),
             "use a kernel with CONFIG_SECCOMP_FILTER",
         ),
+        (
+            "network namespace",
+            Some(libc::ENOENT | libc::EINVAL | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP),
+        ) => (
+            format!("the kernel cannot lead connections to the gate ({source})"),
+            "load nf_tables with nft_chain_nat, nft_redir, nft_ct and nft_limit (modprobe), or use \
+             a kernel that has them",
+        ),
         _ => (
             format!("{source}"),
             "run `belljar doctor` for what this host can enforce",
