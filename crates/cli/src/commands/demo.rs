@@ -16,6 +16,10 @@ mod code_freeze;
 mod self_root;
 mod config_rewrite;
 mod runaway;
+mod outside; // a world to call, for the incidents that call out
+mod calling; // how the programs inside call it
+mod exfiltration;
+mod token_theft;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -30,7 +34,7 @@ use incident::{Incident, Replay};
 use stage::Stage;
 
 /// Every incident, in the order of the screen.
-const INCIDENTS: [&Incident; 7] = [
+const INCIDENTS: [&Incident; 9] = [
     &home_directory::INCIDENT,
     &tracked_files::INCIDENT,
     &database_and_backups::INCIDENT,
@@ -38,6 +42,8 @@ const INCIDENTS: [&Incident; 7] = [
     &self_root::INCIDENT,
     &config_rewrite::INCIDENT,
     &runaway::INCIDENT,
+    &exfiltration::INCIDENT,
+    &token_theft::INCIDENT,
 ];
 
 pub(crate) fn demo(ask: &DemoAsk, settings: &Settings) -> Result<ExitCode, Failure> {

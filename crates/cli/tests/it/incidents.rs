@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{names, program};
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "home-directory",
     "tracked-files",
     "database-and-backups",
@@ -18,6 +18,8 @@ const NAMES: [&str; 7] = [
     "self-root",
     "config-rewrite",
     "runaway",
+    "exfiltration",
+    "token-theft",
 ];
 
 /// A home and a directory for temporary files, to see that both are left as they were.
@@ -200,6 +202,42 @@ fn incident_runaway() {
 }
 
 #[test]
+fn incident_exfiltration() {
+    let incident = replay("exfiltration");
+    assert_eq!(got(&incident, "read the customer table"), "500 customers");
+    assert_eq!(got(&incident, "spell customers"), "0 of 20 answered");
+    assert!(got(&incident, "error page").starts_with("403: "));
+    assert!(got(&incident, "name the collector").starts_with("403: "));
+    assert_eq!(got(&incident, "which is allowed"), "200: []");
+    for what in ["to the collector", "name server", "any server heard of"] {
+        assert_eq!(found(&incident, what), "0", "{what}");
+    }
+}
+
+#[test]
+fn incident_token_theft() {
+    let incident = replay("token-theft");
+    assert!(got(&incident, "env | grep").starts_with("belljar-secret-partner-token-"));
+    assert_eq!(got(&incident, "which is allowed"), "200: []");
+    assert!(got(&incident, "show what it got").contains("****"));
+    for what in [
+        "another allowed host",
+        "percent by percent",
+        "another header",
+    ] {
+        assert!(got(&incident, what).starts_with("403: "), "{what}");
+    }
+    for what in [
+        "heard the placeholder",
+        "a stranger heard the token",
+        "that hold the token",
+    ] {
+        assert_eq!(found(&incident, what), "0", "{what}");
+    }
+    assert_eq!(found(&incident, "it belongs to heard"), "2");
+}
+
+#[test]
 fn the_list_has_every_incident_and_replays_none() {
     let place = Place::new();
     let output = place.call(&["demo", "--list"]);
@@ -232,7 +270,13 @@ fn an_actor_outside_a_sandbox_refuses() {
     let place = Place::new();
     let bait = place.home.path().join("bait.txt");
     fs::write(&bait, "bait").unwrap();
-    for name in ["database-and-backups", "self-root", "daemon", "no-such"] {
+    for name in [
+        "database-and-backups",
+        "self-root",
+        "token-theft",
+        "daemon",
+        "no-such",
+    ] {
         let output = Command::new(program())
             .args(["demo-actor", name, "marker"])
             .current_dir(place.home.path())

@@ -139,7 +139,7 @@ fn commands_and_flags() {
     check(
         &["demo", "no-such-incident"],
         expect![
-            "125: belljar: there is no incident `no-such-incident`; the incidents are home-directory, tracked-files, database-and-backups, code-freeze, self-root, config-rewrite, runaway"
+            "125: belljar: there is no incident `no-such-incident`; the incidents are home-directory, tracked-files, database-and-backups, code-freeze, self-root, config-rewrite, runaway, exfiltration, token-theft"
         ],
     );
 }

@@ -7,7 +7,10 @@ use std::process::ExitCode;
 
 use belljar_base::Kind;
 
-use super::{code_freeze, config_rewrite, database_and_backups, runaway, self_root};
+use super::{
+    code_freeze, config_rewrite, database_and_backups, exfiltration, runaway, self_root,
+    token_theft,
+};
 use crate::failure::Failure;
 use crate::settings;
 
@@ -20,6 +23,8 @@ pub(super) fn act(name: &str) -> Result<ExitCode, Failure> {
         "database-and-backups" => database_and_backups::misbehave,
         "code-freeze" => code_freeze::misbehave,
         "config-rewrite" => config_rewrite::misbehave,
+        "exfiltration" => exfiltration::misbehave,
+        "token-theft" => token_theft::misbehave,
         "self-root" => self_root::misbehave,
         "daemon" => runaway::daemon,
         "daemon-child" => runaway::daemon_child,

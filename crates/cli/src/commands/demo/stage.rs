@@ -12,6 +12,7 @@ use std::time::Duration;
 use belljar_base::{DatabaseName, Kind, VariableName};
 use belljar_sandbox::{Attendance, Host, Limits, Stream};
 use belljar_server::app::merge::MergeOptions;
+use belljar_server::app::network::NetworkRequest;
 use belljar_server::app::run::{RunReport, RunRequest, Runner};
 use belljar_server::{State, SystemClock};
 use rusqlite::Connection;
@@ -50,6 +51,7 @@ pub(super) struct Act {
     databases: BTreeMap<DatabaseName, PathBuf>,
     environment: Vec<(VariableName, OsString)>,
     limits: Vec<String>,
+    network: Option<NetworkRequest>,
     reads_program: bool,
 }
 
@@ -169,7 +171,7 @@ impl<'a> Stage<'a> {
             reads: self.reads(act.reads_program),
             environment: act.environment.into_iter().chain([canary]).collect(),
             limits,
-            network: None,
+            network: act.network,
             terminal: None,
             home: self.settings.home.clone(),
         };
@@ -226,6 +228,7 @@ impl Act {
             databases: BTreeMap::new(),
             environment: Vec::new(),
             limits: Vec::new(),
+            network: None,
             reads_program: false,
         }
     }
@@ -244,6 +247,11 @@ impl Act {
     pub(super) fn set(mut self, name: &str, value: impl Into<OsString>) -> Result<Self, Failure> {
         self.environment.push(variable(name, value.into())?);
         Ok(self)
+    }
+
+    pub(super) fn network(mut self, network: NetworkRequest) -> Self {
+        self.network = Some(network);
+        self
     }
 
     pub(super) fn limits(mut self, limits: &str) -> Self {
