@@ -60,6 +60,14 @@ impl Aim {
         }
     }
 
+    /// The same as a WebSocket in TLS, whatever it is: secrets go nowhere else.
+    pub(crate) fn asked_in_tls(&self) -> Asked<'_> {
+        Asked {
+            scheme: Scheme::Wss,
+            ..self.asked(true)
+        }
+    }
+
     /// What the connection was opened to.
     pub(crate) fn target(&self) -> &Arc<Target> {
         &self.target

@@ -151,7 +151,7 @@ impl Client {
             http2,
         };
         if head.websocket {
-            return sending.open(way, parts).await;
+            return sending.open(way, parts, load.body).await;
         }
         sending.send(way, parts, load.body).await
     }

@@ -75,7 +75,18 @@ impl Sending<'_> {
     }
 
     /// Sends the opening of a WebSocket; the connection becomes one when the server agrees.
-    pub(super) async fn open(self, way: Way, parts: Parts) -> Result<Response<Down>, Refused> {
+    pub(super) async fn open(
+        self,
+        way: Way,
+        mut parts: Parts,
+        body: Carried,
+    ) -> Result<Response<Down>, Refused> {
+        let context = &self.client.context;
+        let secrets = context.injector.concerns(&self.aim.asked_in_tls());
+        if secrets {
+            // What is squeezed cannot be looked through.
+            parts.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+        }
         self.weigh(&parts)?;
         let Made::First(mut first) = self.made(way).await? else {
             return Err(broken(self.aim));
@@ -98,12 +109,17 @@ impl Sending<'_> {
         let Some((stream, read)) = first.into_stream() else {
             return Err(broken(self.aim));
         };
-        let allowed = Arc::clone(&self.allowed);
+        let outgoing = match body {
+            Carried::Client(_none, outgoing) if secrets => Some(outgoing),
+            Carried::Client(..) | Carried::Whole(_) => None,
+        };
         self.client.becomes(Tunnel {
             stream,
             read,
-            allowed,
+            allowed: Arc::clone(&self.allowed),
             mask,
+            outgoing,
+            judge: Arc::clone(&context.judge),
         });
         Ok(Response::from_parts(parts, Down::none()))
     }

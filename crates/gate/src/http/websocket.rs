@@ -1,5 +1,7 @@
-//! A connection that became a WebSocket: bytes are counted both ways, and it ends when the right to
-//! pass is lost or nothing passes.
+//! A connection that became a WebSocket: frames are looked at and bytes counted both ways, and it ends
+//! when the right to pass is lost or nothing passes.
+
+mod frames; // what a WebSocket is made of
 
 use std::io;
 use std::sync::Arc;
@@ -11,8 +13,9 @@ use tokio::time::sleep;
 
 use super::body::Allowed;
 use super::stream::Stream;
-use crate::judge::Refused;
-use crate::secret::Mask;
+use crate::judge::{Judge, Refused, code};
+use crate::secret::{Mask, Misuse, Outgoing};
+use frames::Frames;
 
 /// A WebSocket that server and client have agreed on.
 pub(super) struct Tunnel {
@@ -21,6 +24,9 @@ pub(super) struct Tunnel {
     pub(super) read: Bytes,
     pub(super) allowed: Arc<Allowed>,
     pub(super) mask: Option<Mask>,
+    /// Looks for placeholders in what the client says; nothing when the run has no secrets.
+    pub(super) outgoing: Option<Box<Outgoing>>,
+    pub(super) judge: Arc<Judge>,
 }
 
 /// Why one direction ended.
@@ -39,15 +45,22 @@ impl Tunnel {
             read: answered,
             allowed,
             mut mask,
+            mut outgoing,
+            judge,
         } = self;
         let passage = &allowed.passage;
         let (from_client, to_client) = split(client);
         let (from_server, to_server) = split(stream);
+        let (mut said, mut heard) = (Frames::new(true), Frames::new(false));
+        let mut misuse = None;
         let up = pump(from_client, to_server, read, |piece| {
-            passage.up(piece.len() as u64).map(|()| piece)
+            passage.up(piece.len() as u64)?;
+            spoken(&mut said, &piece, outgoing.as_deref_mut(), &mut misuse)?;
+            Ok(piece)
         });
         let down = pump(from_server, to_client, answered, |piece| {
             passage.down(piece.len() as u64)?;
+            spoken(&mut heard, &piece, None, &mut None)?;
             Ok(match &mut mask {
                 Some(mask) => mask.push(piece),
                 None => piece,
@@ -76,9 +89,38 @@ impl Tunnel {
         match end {
             End::Closed => {}
             End::Broken => passage.ended("broken"),
-            // The passage has said why already.
-            End::Refused(_told) => {}
+            // The first word stays: the passage has said why when it was by rules or quotas.
+            End::Refused(_told) => passage.ended("protocol"),
         }
+        if let Some(event) = misuse.and_then(|misuse| misuse.event()) {
+            // It went nowhere whether or not it can be written.
+            judge.incident(event).await.ok();
+        }
+    }
+}
+
+/// Looks at what is said: that it is framed, and that no placeholder is in it.
+fn spoken(
+    frames: &mut Frames,
+    piece: &[u8],
+    outgoing: Option<&mut Outgoing>,
+    misuse: &mut Option<Misuse>,
+) -> Result<(), Refused> {
+    let framed = match outgoing {
+        None => frames.look(piece, None),
+        Some(outgoing) => {
+            let mut show = |payload: &[u8]| {
+                if let Err(found) = outgoing.piece(payload) {
+                    *misuse = Some(found);
+                }
+            };
+            frames.look(piece, Some(&mut show))
+        }
+    };
+    framed.map_err(|no_frame| Refused::malformed(no_frame.0))?;
+    match misuse {
+        Some(misuse) => Err(Refused::by(code::SECRET_SCOPE, misuse.refusal.clone())),
+        None => Ok(()),
     }
 }
 

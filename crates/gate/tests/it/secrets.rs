@@ -1,5 +1,9 @@
 //! A placeholder becomes a value on the last hop, for its host alone; a value that comes back is masked.
 
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::thread;
+
 use belljar_gate::secret::{Binding, Place, Secret, Value};
 use belljar_ledger::Event;
 use bytes::Bytes;
@@ -8,7 +12,7 @@ use http_body_util::Full;
 
 use super::support::client::Client;
 use super::support::web;
-use super::support::world::{Plan, World};
+use super::support::world::{Plan, Shared, World, until};
 
 const API: &str = "api.example.com";
 const OTHER: &str = "other.example.com";
@@ -218,4 +222,61 @@ fn an_answer_that_cannot_be_looked_through_is_refused() {
         (403, "egress.secret_scope")
     );
     assert_eq!(server.seen()[0].headers["accept-encoding"], "identity");
+}
+
+#[test]
+fn a_placeholder_in_a_websocket_is_an_incident() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard: Shared<Vec<u8>> = Arc::default();
+    let shared = Arc::clone(&heard);
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut piece = [0; 4096];
+        let count = stream.read(&mut piece).unwrap();
+        shared.lock().unwrap().extend_from_slice(&piece[..count]);
+        let agreed =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        stream.write_all(agreed.as_bytes()).unwrap();
+        while let Ok(count @ 1..) = stream.read(&mut piece) {
+            shared.lock().unwrap().extend_from_slice(&piece[..count]);
+        }
+    });
+    let secret = secret(443);
+    let placeholder = secret.placeholder().to_owned();
+    let world = Plan::default()
+        .allow(&format!("http://{OTHER}:{port}"))
+        .allow(&format!("ws://{OTHER}:{port}"))
+        .host(OTHER)
+        .secret(secret)
+        .open();
+    let mut client = Client::plain(&world, OTHER, port);
+    let answer = client.ask(format!(
+        "GET / HTTP/1.1\r\nHost: {OTHER}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    assert_eq!(answer.status, 101);
+    let key = [7, 8, 9, 10];
+    let length = 0x80 | u8::try_from(placeholder.len()).unwrap();
+    let mut frame = [&[0x81, length][..], &key].concat();
+    frame.extend(
+        placeholder
+            .bytes()
+            .zip(key.iter().cycle())
+            .map(|(a, b)| a ^ b),
+    );
+    client.say(&frame);
+    assert_eq!(client.rest(), b"");
+    let misused = |event: &Event| matches!(event, Event::SecretMisused { .. });
+    until("the incident is on record", || {
+        world.events().iter().any(misused)
+    });
+    let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
+    assert!(
+        heard.contains("GET / HTTP/1.1") && heard.ends_with("\r\n\r\n"),
+        "{heard}"
+    );
+    assert!(
+        !heard.to_ascii_lowercase().contains("extensions"),
+        "{heard}"
+    );
 }

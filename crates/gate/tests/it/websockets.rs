@@ -11,7 +11,7 @@ use super::support::world::{Plan, Shared, World, until};
 
 const API: &str = "api.example.com";
 
-/// Agrees to any opening, says `hi` at once and then repeats what it hears; keeps the heads it saw.
+/// Agrees to any opening, says `hi` at once and then repeats each frame that it hears; keeps the heads it saw.
 fn echo() -> (u16, Shared<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -32,9 +32,10 @@ fn echo() -> (u16, Shared<Vec<String>>) {
                 let agreed = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
                 stream.write_all(agreed.as_bytes()).unwrap();
                 stream.write_all(b"\x82\x02hi").unwrap();
-                let mut piece = [0; 1024];
-                while let Ok(count @ 1..) = stream.read(&mut piece) {
-                    if stream.write_all(&piece[..count]).is_err() {
+                let mut frame = [0; FRAME.len()];
+                while stream.read_exact(&mut frame).is_ok() {
+                    assert_eq!(frame, FRAME);
+                    if stream.write_all(SAID).is_err() {
                         return;
                     }
                 }
@@ -65,7 +66,10 @@ fn plan(port: u16) -> Plan {
         .host(API)
 }
 
-const FRAME: &[u8] = b"\x82\x85\x00\x00\x00\x00hello";
+/// From the client, who masks, with a mask that changes nothing.
+const FRAME: [u8; 11] = *b"\x82\x85\x00\x00\x00\x00hello";
+/// The same from the server.
+const SAID: &[u8] = b"\x82\x05hello";
 
 #[test]
 fn a_websocket_passes_where_a_rule_says_so() {
@@ -74,13 +78,13 @@ fn a_websocket_passes_where_a_rule_says_so() {
     let mut client = open(&world, port);
     for _frame in 0..100 {
         client.say(FRAME);
-        assert_eq!(client.bytes(FRAME.len()), FRAME);
+        assert_eq!(client.bytes(SAID.len()), SAID);
     }
     drop(client);
     let ended = || {
         let ends = world.ends();
         ends.iter()
-            .any(|end| end.status == Some(101) && end.up >= 1100 && end.down >= 1104)
+            .any(|end| end.status == Some(101) && end.up >= 1100 && end.down >= 704)
     };
     until("the end is on record", ended);
     let head = heads.lock().unwrap()[0].to_ascii_lowercase();
@@ -124,8 +128,14 @@ fn a_websocket_is_cut_when_its_rule_goes_or_its_quota_is_used_up() {
         .open();
     let mut client = open(&world, port);
     client.say(FRAME);
-    assert_eq!(client.bytes(FRAME.len()), FRAME);
-    client.say(vec![0x82; 1000]);
+    assert_eq!(client.bytes(SAID.len()), SAID);
+    client.say(
+        [
+            b"\x82\xfe\x03\xe8\x00\x00\x00\x00".to_vec(),
+            vec![b'x'; 1000],
+        ]
+        .concat(),
+    );
     assert_eq!(client.rest(), b"");
     let world = plan(port)
         .with(|rules| rules.quota.idle_seconds = Some(1))
@@ -134,4 +144,20 @@ fn a_websocket_is_cut_when_its_rule_goes_or_its_quota_is_used_up() {
     client.patience(Duration::from_secs(5));
     assert_eq!(client.rest(), b"");
     until("the end is on record", || world.has_ended("idle"));
+}
+
+#[test]
+fn an_upgrade_is_not_a_way_out_for_another_protocol() {
+    let (port, _heads) = echo();
+    let world = plan(port).open();
+    for words in [
+        &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
+        b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ] {
+        let mut client = open(&world, port);
+        client.say(words);
+        assert_eq!(client.rest(), b"");
+    }
+    until("the end is on record", || world.has_ended("protocol"));
 }

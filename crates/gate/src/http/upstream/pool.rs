@@ -14,9 +14,14 @@ use super::{First, Second};
 use crate::http::Target;
 
 /// The connections of a run that wait, or are shared.
-#[derive(Default)]
 pub(crate) struct Pool {
-    targets: Mutex<HashMap<Arc<Target>, Waiting>>,
+    targets: Mutex<Targets>,
+}
+
+struct Targets {
+    waiting: HashMap<Arc<Target>, Waiting>,
+    /// When what had waited too long was last taken out.
+    swept: Instant,
 }
 
 /// What there is for one target.
@@ -30,11 +35,23 @@ struct Waiting {
     first_only: bool,
 }
 
+impl Default for Pool {
+    fn default() -> Self {
+        let targets = Targets {
+            waiting: HashMap::new(),
+            swept: Instant::now(),
+        };
+        Self {
+            targets: Mutex::new(targets),
+        }
+    }
+}
+
 impl Pool {
     /// A connection that waited and can carry a request.
     pub(super) fn take(&self, target: &Target) -> Option<First> {
         loop {
-            let mut first = self.lock().get_mut(target)?.first.pop()?;
+            let mut first = self.lock().waiting.get_mut(target)?.first.pop()?;
             // Looking at the connection is left out of the lock.
             if first.waited().is_some_and(|waited| waited < KEPT) && first.is_ready() {
                 return Some(first);
@@ -50,8 +67,8 @@ impl Pool {
         first.since = Some(Instant::now());
         let target = Arc::clone(&first.target);
         let mut targets = self.lock();
-        let spare = prune(&mut targets);
-        let waiting = targets.entry(target).or_default();
+        let spare = targets.sweep();
+        let waiting = targets.waiting.entry(target).or_default();
         if waiting.first.len() < HTTP_WAITING_CONNECTIONS_MAX {
             waiting.first.push(first);
         }
@@ -63,7 +80,7 @@ impl Pool {
     /// A connection of HTTP/2 that carries the requests of others.
     pub(super) fn second(&self, target: &Target) -> Option<Second> {
         let mut targets = self.lock();
-        let waiting = targets.get_mut(target)?;
+        let waiting = targets.waiting.get_mut(target)?;
         let second = waiting.second.as_ref()?;
         if second.sender.is_closed() {
             waiting.second = None;
@@ -76,7 +93,7 @@ impl Pool {
     pub(super) async fn turn(&self, target: &Arc<Target>) -> Option<OwnedMutexGuard<()>> {
         let turn = {
             let mut targets = self.lock();
-            let waiting = targets.entry(Arc::clone(target)).or_default();
+            let waiting = targets.waiting.entry(Arc::clone(target)).or_default();
             if waiting.first_only {
                 return None;
             }
@@ -87,36 +104,47 @@ impl Pool {
 
     /// Lets others use a connection of HTTP/2.
     pub(super) fn share(&self, target: Arc<Target>, second: Second) {
-        self.lock().entry(target).or_default().second = Some(second);
+        self.lock().waiting.entry(target).or_default().second = Some(second);
     }
 
     /// Remembers that a server has no HTTP/2.
     pub(super) fn first_only(&self, target: &Arc<Target>) {
         let mut targets = self.lock();
-        targets.entry(Arc::clone(target)).or_default().first_only = true;
+        let waiting = targets.waiting.entry(Arc::clone(target)).or_default();
+        waiting.first_only = true;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Target>, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, Targets> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes out what has waited too long, once there is much.
-fn prune(targets: &mut HashMap<Arc<Target>, Waiting>) -> Vec<First> {
-    let mut spare = Vec::new();
-    if targets.len() <= HTTP_TARGETS_MAX {
-        return spare;
+impl Targets {
+    /// Takes out what has waited too long, now and again.
+    fn sweep(&mut self) -> Vec<First> {
+        let mut spare = Vec::new();
+        if self.swept.elapsed() < KEPT / 4 {
+            return spare;
+        }
+        self.swept = Instant::now();
+        for waiting in self.waiting.values_mut() {
+            let old = |first: &mut First| first.waited().is_none_or(|waited| waited >= KEPT);
+            spare.extend(waiting.first.extract_if(.., old));
+        }
+        if self.waiting.len() > HTTP_TARGETS_MAX {
+            self.waiting.retain(|_target, waiting| waiting.is_used());
+        }
+        spare
     }
-    targets.retain(|_target, waiting| {
-        let old = |first: &mut First| first.waited().is_none_or(|waited| waited >= KEPT);
-        spare.extend(waiting.first.extract_if(.., old));
-        let used = waiting
-            .second
-            .as_ref()
-            .is_some_and(|second| !second.sender.is_closed());
-        used || !waiting.first.is_empty() || Arc::strong_count(&waiting.turn) > 1
-    });
-    spare
+}
+
+impl Waiting {
+    fn is_used(&self) -> bool {
+        let shared = self.second.as_ref();
+        shared.is_some_and(|second| !second.sender.is_closed())
+            || !self.first.is_empty()
+            || Arc::strong_count(&self.turn) > 1
+    }
 }
 
 /// How long a connection waits for its next request.
