@@ -22,9 +22,11 @@ use rusqlite::Connection;
 fn main() {
     frames();
     words();
+    network();
     workspaces();
     databases();
     ledgers();
+    questions();
 }
 
 fn home() -> PathBuf {
@@ -92,6 +94,65 @@ fn words() {
     ] {
         seed("run_id_and_names", name, &[word.as_bytes()]);
     }
+}
+
+fn questions() {
+    const A: u8 = 1;
+    let name = |labels: &[&[u8]]| {
+        let length = |label: &[u8]| u8::try_from(label.len()).unwrap();
+        let labels = labels
+            .iter()
+            .map(|label| [&[length(label)], *label].concat());
+        [labels.collect::<Vec<_>>().concat(), vec![0]].concat()
+    };
+    let header = |records: u8| [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, records];
+    let edns = [
+        0, 0, 41, 4, 208, 0, 0, 128, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+    ];
+    let long = [b'x'; 63];
+    let rows: [(&str, Vec<u8>, u8); 10] = [
+        ("address", name(&[b"WwW", b"ExAmPlE", b"cOm"]), A),
+        ("text", name(&[&long, &long, &long, b"example", b"com"]), 16),
+        (
+            "service",
+            name(&[b"_https", b"_tcp", b"example", b"com"]),
+            33,
+        ),
+        (
+            "reverse",
+            name(&[b"1", b"0", b"18", b"198", b"in-addr", b"arpa"]),
+            12,
+        ),
+        ("localhost", name(&[b"localhost"]), 28),
+        ("dot_in_label", name(&[b"a.b", b"example", b"com"]), A),
+        ("root", name(&[]), 2),
+        ("transfer", name(&[b"example", b"com"]), 252),
+        ("pointer", vec![0xC0, 4], A),
+        ("pointer_to_itself", vec![1, b'a', 0xC0, 12], A),
+    ];
+    for (title, name, kind) in &rows {
+        let question = [name.as_slice(), &[0, *kind, 0, 1]].concat();
+        seed("dns", title, &[&header(1), &question, &edns]);
+    }
+    let question = [name(&[b"example", b"com"]), vec![0, A, 0, 1]].concat();
+    seed("dns", "plain", &[&header(0), &question]);
+    seed("dns", "cut_off", &[&header(1), &question, &edns[..9]]);
+    seed("dns", "bytes_behind", &[&header(0), &question, &[0]]);
+    seed(
+        "dns",
+        "two_questions",
+        &[&[0, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0], &question, &question],
+    );
+    seed(
+        "dns",
+        "answer",
+        &[&[0, 1, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0], &question],
+    );
+    seed(
+        "dns",
+        "update",
+        &[&[0, 1, 0x28, 0, 0, 1, 0, 0, 0, 0, 0, 0], &question],
+    );
 }
 
 fn workspaces() {
@@ -282,4 +343,96 @@ fn ledgers() {
     );
     seed("ledger", "export", &[&[7]]);
     seed("ledger", "patched_export", &[&[7], &[0, 1, 1, 0, 255]]);
+}
+
+/// What a sandbox and a person write to the rules for the network.
+const NETWORK: &[(&str, &[(&str, &str)])] = &[
+    (
+        "host",
+        &[
+            ("name", "API.Example.com."),
+            ("unicode", "bücher.example"),
+            ("full_width", "１２７。０。０。１"),
+            ("hexadecimal", "0x7f.1"),
+            ("octal", "0177.0.0.01"),
+            ("decimal", "2130706433"),
+            ("mapped", "[::ffff:169.254.169.254]"),
+            ("translated", "64:ff9b::10.0.0.1"),
+            ("zone", "fe80::1%25eth0"),
+            ("user", "user:word@example.com:80"),
+            ("control", "example.com\r\nHost: other.example"),
+            ("punycode", "xn--bcher-kva.xn--p1ai"),
+            ("service", "_sip._tcp.example.com"),
+            ("number_last", "example.0x7f"),
+        ],
+    ),
+    (
+        "network_rules",
+        &[
+            ("host", "example.com"),
+            ("everything", "https://*.api.example.com:8443/v1/items"),
+            ("tcp", "tcp://db.example.com:5432"),
+            ("net", "10.0.0.0/8:5432"),
+            ("net_6", "[2001:db8::/32]:443"),
+            ("address_6", "2001:db8::1"),
+            ("suffix", "*.co.uk:443/a"),
+            ("all", "*"),
+            ("credentials", "https://user:se/cr?e#t@example.com:0/a/../b?c"),
+            ("metadata", "169.254.169.254"),
+            ("octal", "0177.1/8"),
+            ("dots", "example.com/a/../../b"),
+            ("file", RULES_FILE),
+        ],
+    ),
+    (
+        "request_path",
+        &[
+            ("plain", "/v1/items/7"),
+            ("dots", "/a/./b/../c/"),
+            ("escapes", "/%41/%7e/%c3%bc/a%20b"),
+            ("encoded_dots", "/a/%2e%2E/b"),
+            ("encoded_slash", "/@scope%2fname"),
+            ("twice", "/a/%252e%252e%252fb"),
+            ("parameters", "/a/..;x=1/b;y"),
+            ("empty", "/a//b"),
+            ("backslash", "/a\\b"),
+            ("root", "/"),
+            ("climbs", "/../a"),
+        ],
+    ),
+];
+
+const RULES_FILE: &str = r#"mode = "observe"
+
+[[allow]]
+host = "*.example.com"
+schemes = ["https", "wss"]
+ports = [443, 8443]
+methods = ["GET"]
+path = "/v1"
+addresses = ["10.0.0.0/8"]
+
+[[deny]]
+host = "*.zip"
+
+[quota]
+up_bytes = 1_000
+
+[resolver]
+nameservers = ["192.0.2.53"]
+hosts = { "db.example.com" = "10.0.0.5" }
+
+[trust]
+roots = ["ca.pem"]
+
+[[agent.some-agent.allow]]
+host = "192.0.2.7"
+"#;
+
+fn network() {
+    for (target, texts) in NETWORK {
+        for (name, text) in *texts {
+            seed(target, name, &[text.as_bytes()]);
+        }
+    }
 }

@@ -20,6 +20,18 @@ mod row_changes_door; // a stored change set of a database
 mod ledger_door; // the ledger's files
 #[path = "../doors/run_id_and_names.rs"]
 mod run_id_and_names_door; // words that become ids and names
+#[path = "../doors/client_hello.rs"]
+mod client_hello_door; // the first words of TLS
+#[path = "../doors/proxy_request.rs"]
+mod proxy_request_door; // what a program says to a proxy
+#[path = "../doors/dns.rs"]
+mod dns_door; // what a sandbox asks its name server
+#[path = "../doors/host.rs"]
+mod host_door; // a host, as a sandbox writes it
+#[path = "../doors/network_rules.rs"]
+mod network_rules_door; // rules, as a person writes them
+#[path = "../doors/request_path.rs"]
+mod request_path_door; // the path of a request
 
 /// Frames between the guest and the supervisor.
 pub fn frame(bytes: &[u8]) {
@@ -49,6 +61,36 @@ pub fn ledger(bytes: &[u8]) {
 /// Words that become run ids and names.
 pub fn run_id_and_names(bytes: &[u8]) {
     held(run_id_and_names_door::enter(bytes));
+}
+
+/// The first words of TLS.
+pub fn client_hello(bytes: &[u8]) {
+    held(client_hello_door::enter(bytes));
+}
+
+/// What a program says to a proxy.
+pub fn proxy_request(bytes: &[u8]) {
+    held(proxy_request_door::enter(bytes));
+}
+
+/// One message to a sandbox's name server.
+pub fn dns(bytes: &[u8]) {
+    held(dns_door::enter(bytes));
+}
+
+/// A host that a sandbox asks for.
+pub fn host(bytes: &[u8]) {
+    held(host_door::enter(bytes));
+}
+
+/// A rule for the network, or a file of them.
+pub fn network_rules(bytes: &[u8]) {
+    held(network_rules_door::enter(bytes));
+}
+
+/// The path of a request.
+pub fn request_path(bytes: &[u8]) {
+    held(request_path_door::enter(bytes));
 }
 
 fn held(entered: io::Result<()>) {

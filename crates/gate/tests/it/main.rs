@@ -20,3 +20,7 @@ mod stage; // a gate, its ledger, and servers that pretend to be far away
 mod proxies; // what programs that know of a proxy ask for
 #[cfg(test)]
 mod tunnels; // what passes, and for how long
+#[cfg(test)]
+mod names; // what is asked for, and where names lead
+#[cfg(test)]
+mod seeds; // what the fuzz targets begin with

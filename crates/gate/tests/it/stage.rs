@@ -2,7 +2,7 @@
 //! Where a sandbox's sockets would be are listeners of the loopback.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     _gate: Gate,
     pub(crate) proxy: SocketAddr,
     pub(crate) transparent: SocketAddr,
+    /// Where names are asked for, over UDP and over TCP.
+    pub(crate) dns: SocketAddr,
     pub(crate) run: RunId,
     pub(crate) ledger: Arc<Ledger>,
     /// The authority that a sandbox would trust.
@@ -98,13 +100,15 @@ impl Stage {
         let certificate = CertificateDer::from(authority.der().to_vec());
         let (proxy, proxy_at) = listener();
         let (transparent, transparent_at) = listener();
+        let (dns_udp, dns_tcp, dns_at) = name_server();
         let door = gate.open(Opening {
             run,
             agent: "tester".parse().unwrap(),
             sockets: Sockets {
                 transparent: vec![transparent],
                 proxy: vec![proxy],
-                ..Sockets::default()
+                dns_udp: vec![dns_udp],
+                dns_tcp: vec![dns_tcp],
             },
             rules: set.rules,
             secrets: set.secrets,
@@ -117,6 +121,7 @@ impl Stage {
             _gate: gate,
             proxy: proxy_at,
             transparent: transparent_at,
+            dns: dns_at,
             run,
             ledger,
             authority: certificate,
@@ -231,6 +236,18 @@ fn listener() -> (OwnedFd, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener.into(), address)
+}
+
+/// A socket and a listener on one port.
+fn name_server() -> (OwnedFd, OwnedFd, SocketAddr) {
+    for _ in 0..100 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        if let Ok(socket) = UdpSocket::bind(address) {
+            return (socket.into(), listener.into(), address);
+        }
+    }
+    panic!("no port is free for both UDP and TCP");
 }
 
 /// A connection that does not wait for ever.
