@@ -91,6 +91,9 @@ pub(crate) struct NetworkAsk {
     /// A host it may not reach, whatever else allows it
     #[arg(long = "deny", value_name = "HOST[:PORT][/PATH]")]
     pub(crate) deny: Vec<String>,
+    /// A secret it may use: inside is a placeholder, the value goes in on the way out
+    #[arg(long = "secret", value_name = "NAME")]
+    pub(crate) secrets: Vec<String>,
     /// A port of a server inside that this host's loopback reaches, at the same port or another
     #[arg(long = "publish", value_name = "PORT[:HOSTPORT]", value_parser = publish)]
     pub(crate) publish: Vec<Publish>,

@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) state: PathBuf,
     /// The key that secrets are sealed with; outside of the state directory.
     pub(crate) secrets_key: PathBuf,
+    /// What runs of this host may reach, whatever they ask for; need not be there.
+    pub(crate) network: PathBuf,
     /// The user's home directory.
     pub(crate) home: Option<PathBuf>,
     /// Where the command was called.
@@ -48,6 +50,7 @@ impl Settings {
         Self {
             state,
             secrets_key: config.join("secrets.key"),
+            network: config.join("network.toml"),
             home,
             directory,
             plain: env::var_os("NO_COLOR").is_some(),

@@ -29,6 +29,12 @@ pub enum Event {
         /// The databases to branch: name → where the source is.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         databases: BTreeMap<DatabaseName, Text>,
+        /// What it may reach and what not, each rule as it was written.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        network: Vec<Text>,
+        /// The names of the secrets that it may use.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<Text>,
         /// Limits by name, unit last: `memory_bytes`, `pids`, `wall_seconds`.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         limits: BTreeMap<String, u64>,

@@ -276,9 +276,11 @@ mod tests {
             isolation in text(),
             workspace in proptest::option::of(text()),
             databases in btree_map(database(), text(), 0..3),
+            network in vec(text(), 0..3),
+            secrets in vec(text(), 0..3),
             limits in btree_map("[a-z_]{1,12}", count(), 0..3),
         ) -> Event {
-            Event::RunAsked { command, isolation, workspace, databases, limits }
+            Event::RunAsked { command, isolation, workspace, databases, network, secrets, limits }
         }
     }
 
@@ -437,6 +439,8 @@ mod tests {
                     isolation: Text::from("jail"),
                     workspace: Some(Text::from(vec![byte; length])),
                     databases: [].into(),
+                    network: Vec::new(),
+                    secrets: Vec::new(),
                     limits: [].into(),
                 },
             };

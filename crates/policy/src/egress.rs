@@ -9,6 +9,7 @@ mod path; // paths in one canonical form
 mod rule; // what a rule says
 mod text; // a rule as the command line has it
 mod file; // rules as a file has them
+mod combine; // this host's policy, and what a run asks for
 mod decide; // the three questions
 mod refuse; // the words of a refusal
 mod nearest; // the known word that somebody may have meant

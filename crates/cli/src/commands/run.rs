@@ -31,11 +31,14 @@ pub(crate) fn run(ask: &RunAsk, settings: &Settings) -> Result<ExitCode, Failure
         )
     })?;
     let host = Arc::new(host);
-    let request = request(ask, settings, &host)?;
+    let mut request = request(ask, settings, &host)?;
     warn(ask, &host);
     let state = State::open(&settings.state)?;
     for told in recover(&state, &SystemClock, settings.home.as_ref())? {
         report::complain(&format!("belljar: {told}"));
+    }
+    if let Some(network) = &mut request.network {
+        network::open_secrets(&ask.network, network, &state, settings)?;
     }
     let runner = Runner::new(&state, &SystemClock, host)?;
     let raw = request.terminal.map(|_| RawTerminal::enter());
@@ -83,7 +86,7 @@ fn request(ask: &RunAsk, settings: &Settings, host: &Host) -> Result<RunRequest,
             belljar_sandbox::Limits::defaults(host.memory_bytes),
         )
         .map_err(invalid)?,
-        network: network::request(&ask.network)?,
+        network: network::request(&ask.network, &ask.agent, settings)?,
         terminal: terminal(),
         home: settings.home.clone(),
     })
@@ -241,6 +244,14 @@ fn tell(outcome: &RunReport) {
         report::complain(&format!(
             "belljar: the limit `{}` was reached",
             hit.as_str()
+        ));
+    }
+    if outcome.traffic.denied > 0 {
+        let (count, id) = (outcome.traffic.denied, outcome.id);
+        let attempts = if count == 1 { "attempt" } else { "attempts" };
+        report::complain(&format!(
+            "belljar: {count} {attempts} to reach something got nowhere: \
+             belljar audit show {id} --network"
         ));
     }
     for note in &outcome.notes {

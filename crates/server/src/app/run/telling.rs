@@ -7,6 +7,7 @@ use belljar_base::{EXIT_FAILED, EXIT_LIMIT};
 use belljar_branch::engine::files::ByteText;
 use belljar_ledger::event::{Effect, Ending};
 use belljar_ledger::{Event, Text};
+use belljar_policy::egress::{self, Rule};
 use belljar_policy::{Decision, Isolation};
 use belljar_sandbox::{Cause, Ended, LimitHit, Limits};
 
@@ -28,6 +29,9 @@ impl Underway<'_> {
         bounds.extend(limits.cpu_millis.map(|cpu| ("cpu_millis".to_owned(), cpu)));
         let asked = self.request.isolation.map_or("any", Isolation::as_str);
         let text = |path: &ByteText| Text::from(path.0.clone());
+        let network = self.request.network.as_ref();
+        let rules = network.into_iter().flat_map(|one| &one.rules.rules);
+        let secrets = network.into_iter().flat_map(|one| &one.secrets);
         Event::RunAsked {
             command: self.command_text(),
             isolation: Text::from(asked),
@@ -38,6 +42,8 @@ impl Underway<'_> {
                 .iter()
                 .map(|(n, p)| (n.clone(), text(p)))
                 .collect(),
+            network: rules.map(rule_text).collect(),
+            secrets: secrets.map(|one| Text::from(one.name().as_str())).collect(),
             limits: bounds,
         }
     }
@@ -76,6 +82,13 @@ impl Underway<'_> {
         });
         events
     }
+}
+
+fn rule_text(rule: &Rule) -> Text {
+    Text::from(match rule.effect {
+        egress::Effect::Allow => format!("allow {rule}"),
+        egress::Effect::Deny => format!("deny {rule}"),
+    })
 }
 
 pub(crate) fn millis(duration: std::time::Duration) -> u64 {
