@@ -22,6 +22,8 @@ pub(super) struct Finder {
     pairs: Box<[u64; 1024]>,
     /// Bytes that a spelling can begin with.
     opens: [bool; 256],
+    /// For each byte, the needles that begin with it.
+    firsts: Vec<Vec<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,7 @@ impl Finder {
             needles: Vec::new(),
             pairs: Box::new([0; 1024]),
             opens: [false; 256],
+            firsts: vec![Vec::new(); 256],
         };
         for one in wanted {
             let plain = if one.any_case {
@@ -108,14 +111,27 @@ impl Finder {
     /// The next place from `from` on where a text could begin; cheap, and sometimes wrong.
     pub(super) fn candidate(&self, bytes: &[u8], from: usize) -> Option<usize> {
         let rest = bytes.get(from..)?;
-        let pair = rest.windows(2).position(|pair| match pair {
-            [first, second] => self.begins(*first, *second),
-            _ => false,
-        });
-        if let Some(place) = pair {
-            return Some(from + place);
+        let mut at = 0;
+        // Sixteen pairs at once: nearly all bytes of nearly all bodies begin nothing.
+        while let Some(many) = rest.get(at..).and_then(<[u8]>::first_chunk::<17>) {
+            let any = many
+                .array_windows::<2>()
+                .fold(false, |any, [first, second]| {
+                    any | self.begins(*first, *second)
+                });
+            if any {
+                break;
+            }
+            at += 16;
         }
-        let last = rest.last()?;
+        let left = rest.get(at..)?;
+        let pair = left
+            .array_windows::<2>()
+            .position(|[first, second]| self.begins(*first, *second));
+        if let Some(place) = pair {
+            return Some(from + at + place);
+        }
+        let last = left.last()?;
         let opens = self.opens.get(usize::from(*last)).copied();
         opens.unwrap_or(false).then(|| bytes.len() - 1)
     }
@@ -123,7 +139,22 @@ impl Finder {
     /// What begins at a place.
     pub(super) fn here(&self, bytes: &[u8], place: usize) -> Here {
         let mut here = Here::default();
-        for needle in &self.needles {
+        let Some(rest) = bytes.get(place..) else {
+            return here;
+        };
+        let Escapes { ways, cut } = escapes(rest);
+        here.more = cut;
+        let first = rest.first().copied();
+        let escaped = ways.iter().flatten();
+        let escaped = escaped.filter_map(|way| way.character().first().copied());
+        let firsts = first.into_iter().chain(escaped);
+        for number in firsts
+            .filter_map(|first| self.firsts.get(usize::from(first)))
+            .flatten()
+        {
+            let Some(needle) = self.needles.get(*number) else {
+                continue;
+            };
             match read(bytes, place, self.text(needle), needle.alphabet) {
                 Found::No => {}
                 Found::More => here.more = true,
@@ -182,20 +213,29 @@ impl Finder {
             seconds.extend(b"\r\n");
         }
         for begin in variants(first, needle.alphabet) {
-            seconds.iter().for_each(|second| self.note(begin, *second));
-            if begin == b' ' {
-                seconds.iter().for_each(|second| self.note(b'+', *second));
+            if let Some(firsts) = self.firsts.get_mut(usize::from(begin)) {
+                firsts.push(number);
             }
+            seconds.iter().for_each(|second| self.note(begin, *second));
             // `%41`, and `%2541` where somebody encoded twice.
             let digit = hexadecimal(&[begin]).first().copied().unwrap_or(b'0');
             for digit in [digit, digit.to_ascii_uppercase(), b'2'] {
                 self.note(b'%', digit);
             }
+            match begin {
+                b' ' => seconds.iter().for_each(|second| self.note(b'+', *second)),
+                b'&' | b'\'' => self.note(b'&', b'a'),
+                b'<' => self.note(b'&', b'l'),
+                b'>' => self.note(b'&', b'g'),
+                b'"' => self.note(b'&', b'q'),
+                _ => {}
+            }
+            if b"\"'/&<>".contains(&begin) {
+                self.note(b'\\', begin);
+            }
         }
-        b"uUx\"'/\\nr"
-            .iter()
-            .for_each(|next| self.note(b'\\', *next));
-        b"#algq".iter().for_each(|next| self.note(b'&', *next));
+        b"uUx\\".iter().for_each(|next| self.note(b'\\', *next));
+        self.note(b'&', b'#');
     }
 
     fn note(&mut self, first: u8, second: u8) {

@@ -263,19 +263,24 @@ mod tests {
     use bytes::Bytes;
     use http::Request;
     use http::header::{AUTHORIZATION, COOKIE};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::secret::{Binding, Value};
     use belljar_policy::egress::Host;
 
-    pub(super) const VALUE: &str = "sk-live/0123+456\"789 é";
+    const VALUE: &str = "sk-live/0123+456\"789 é";
 
     /// A run with one secret for `api.example.com`.
     fn injector(places: Vec<Place>, methods: &[&str]) -> Injector {
+        injector_of(VALUE, places, methods)
+    }
+
+    fn injector_of(value: &str, places: Vec<Place>, methods: &[&str]) -> Injector {
         let hosts = vec!["api.example.com".parse().unwrap()];
         let methods: Vec<String> = methods.iter().map(|&method| method.to_owned()).collect();
         let binding = Binding::new(hosts, &methods, places).unwrap();
-        let value = Value::copy(VALUE.as_bytes()).unwrap();
+        let value = Value::copy(value.as_bytes()).unwrap();
         let secret = Secret::new("API_KEY".parse().unwrap(), binding, value).unwrap();
         Injector::new(vec![secret]).unwrap()
     }
@@ -558,5 +563,70 @@ mod tests {
         send(&injector, "other.example.com", &mut parts).unwrap();
         assert!(parts.headers.contains_key(RANGE));
         assert_eq!(field(&parts, "accept-encoding"), b"gzip");
+    }
+
+    /// How often a value is in some bytes, in any spelling.
+    fn count(injector: &Injector, bytes: &[u8]) -> usize {
+        let (mut at, mut count) = (0, 0);
+        while let Some(place) = injector.values.candidate(bytes, at) {
+            let whole = injector.values.here(bytes, place).whole;
+            count += usize::from(whole.is_some());
+            at = whole.map_or(place + 1, |(end, _)| end);
+        }
+        count
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_is_where_it_is_bound_and_nowhere_else(
+            value in "[ -~é€]{12,60}",
+            noise in "[a-z]{0,20}",
+            place in 0_usize..4,
+            stray in 0_usize..6,
+        ) {
+            prop_assume!(value.trim() == value);
+            let places = [
+                Place::header("X-Key", Some("key={}")).unwrap(),
+                Place::basic("deploy").unwrap(),
+                Place::query("key").unwrap(),
+                Place::json("token").unwrap(),
+            ];
+            let injector = injector_of(&value, vec![places[place].clone()], &[]);
+            let placeholder = injector.secrets[0].placeholder().to_owned();
+            let basic = format!("Basic {}", STANDARD.encode(format!("deploy:{placeholder}")));
+            let fields: Vec<(&str, &str)> = match place {
+                0 => vec![("x-key", "{}"), ("x-noise", &noise)],
+                1 => vec![("authorization", &basic)],
+                _ => vec![("content-type", "application/json")],
+            };
+            let uri = if place == 2 { format!("/x?{noise}=1&key={{}}") } else { "/x".to_owned() };
+            let body = if place == 3 {
+                format!(r#"{{"a{noise}": 1, "token": "{placeholder}"}}"#)
+            } else {
+                format!(r#"{{"a{noise}": 1}}"#)
+            };
+            let mut parts = request(&injector, "POST", &uri, &fields);
+            let mut injected = send(&injector, "api.example.com", &mut parts).unwrap();
+            let mut body = Bytes::from(body);
+            if injected.body.whole_bytes_max().is_some() {
+                body = injected.body.whole(&mut parts, body).unwrap().0;
+            }
+            // Every header by itself: `Debug` hides what is sensitive.
+            let headers: usize = parts.headers.values().map(|one| count(&injector, one.as_bytes())).sum();
+            let (uri, body) = (count(&injector, parts.uri.to_string().as_bytes()), count(&injector, &body));
+            let wanted = [(1, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)][place];
+            prop_assert_eq!((headers, uri, body), wanted);
+            let shown = format!("{injected:?} {injector:?} {:?}", parts.headers);
+            prop_assert!(!shown.contains(&value));
+            // Anywhere else the request is refused.
+            let (method, host) = ("POST", ["api.example.com", "evil.example.com"][stray % 2]);
+            let strays: [(&str, &[(&str, &str)]); 3] = [
+                ("/{}", &[]),
+                ("/x?other={}", &[]),
+                ("/x", &[("x-other", "{}")]),
+            ];
+            let (uri, fields) = strays[stray / 2];
+            refused(&injector, host, method, uri, fields);
+        }
     }
 }
