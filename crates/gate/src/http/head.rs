@@ -376,3 +376,164 @@ fn overridden(parts: &Parts) -> Result<Option<Method>, Doubt> {
     method(&claimed)?;
     Ok(Some(claimed).filter(|claimed| *claimed != parts.method))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use proptest::prelude::*;
+
+    fn aim(host: &str, port: u16, scheme: Scheme) -> Aim {
+        let host = host.parse().unwrap();
+        Aim::new(Target { host, port, scheme }).unwrap()
+    }
+
+    fn parts(method: &str, uri: &str, version: Version, fields: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(uri).version(version);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn said(uri: &str, version: Version, fields: &[(&str, &str)]) -> &'static str {
+        let parts = parts("GET", uri, version, fields);
+        let judged = judge(&parts, &aim("api.example.com", 443, Scheme::Https));
+        judged.map_or_else(|doubt| doubt.reason, |_| "passes")
+    }
+
+    #[test]
+    fn hosts_are_compared_in_canonical_form() {
+        let one = |host: &str| said("/", Version::HTTP_11, &[("host", host)]);
+        for same in ["api.example.com", "API.example.com:443", "api.example.com."] {
+            assert_eq!(one(same), "passes", "{same}");
+        }
+        for other in [
+            "api.example.com:80",
+            "example.com",
+            "api.example.com.evil.example",
+            "1.2.3.4",
+        ] {
+            assert_eq!(one(other), "the request names another host", "{other}");
+        }
+        let broken = [
+            "",
+            "a@api.example.com",
+            "api.example.com:",
+            "api.example.com:0443443",
+            "[api.example.com",
+            "::1",
+            "api.example.com/",
+            "api.example.com\\",
+            "api%2eexample.com",
+            "api.example.com#",
+            "a b",
+        ];
+        for broken in broken {
+            assert_eq!(one(broken), "the host is not a host and a port", "{broken}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_compared_as_such() {
+        let one = |target: &str, host: &str| {
+            let parts = parts("GET", "/", Version::HTTP_11, &[("host", host)]);
+            judge(&parts, &aim(target, 80, Scheme::Http)).is_ok()
+        };
+        assert!(one("203.0.113.7", "203.0.113.7") && one("203.0.113.7", "203.0.113.7:80"));
+        assert!(one("[2001:db8::7]", "[2001:DB8:0::7]:80"));
+        assert!(!one("203.0.113.7", "203.0.113.8") && !one("203.0.113.7", "203.0.113.7:81"));
+    }
+
+    #[test]
+    fn http2_may_name_its_host_once_or_twice_but_not_two_hosts() {
+        let uri = "https://api.example.com/";
+        let two = |uri: &str, fields: &[(&str, &str)]| said(uri, Version::HTTP_2, fields);
+        assert_eq!(two(uri, &[]), "passes");
+        assert_eq!(two(uri, &[("host", "api.example.com")]), "passes");
+        assert_eq!(two("/", &[("host", "api.example.com")]), "passes");
+        assert_eq!(two("/", &[]), "no host is named");
+        assert_eq!(
+            two(uri, &[("host", "other.example")]),
+            "the request names another host"
+        );
+        assert_eq!(
+            two("https://other.example/", &[("host", "api.example.com")]),
+            "the request names another host"
+        );
+        assert_eq!(
+            two("http://api.example.com/", &[]),
+            "the request names another scheme"
+        );
+        assert_eq!(
+            two("https://a@api.example.com/", &[]),
+            "the host is not a host and a port"
+        );
+    }
+
+    #[test]
+    fn other_methods_are_seen() {
+        let overridden = |value: &str| {
+            let fields = [
+                ("host", "api.example.com"),
+                ("x-http-method-override", value),
+            ];
+            let parts = parts("POST", "/", Version::HTTP_11, &fields);
+            let judged = judge(&parts, &aim("api.example.com", 443, Scheme::Https));
+            judged.map(|head| head.overridden.map(|method| method.to_string()))
+        };
+        assert_eq!(overridden("delete").unwrap().as_deref(), Some("DELETE"));
+        assert_eq!(overridden("POST").unwrap(), None);
+        assert_eq!(
+            overridden("a b").unwrap_err().reason,
+            "a header line claims a method that is none"
+        );
+        assert_eq!(overridden("TRACE").unwrap_err().code, code::METHOD_DENIED);
+    }
+
+    fn field() -> impl Strategy<Value = (&'static str, String)> {
+        let name = prop::sample::select(vec![
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "upgrade",
+            "expect",
+            "te",
+            "x-other",
+        ]);
+        let value = prop_oneof![
+            Just("api.example.com".to_owned()),
+            Just("evil.example".to_owned()),
+            Just("chunked".to_owned()),
+            Just("5".to_owned()),
+            Just("close, host".to_owned()),
+            Just("websocket".to_owned()),
+            "[ -~]{0,12}",
+        ];
+        (name, value)
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_has_one_host_and_one_length(
+            host in prop::option::weighted(0.8, Just(("host", "api.example.com".to_owned()))),
+            fields in prop::collection::vec(field(), 0..5),
+            absolute in prop::option::of(prop::sample::select(vec!["https://api.example.com/x", "https://evil.example/x"])),
+            http2: bool,
+        ) {
+            let version = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+            let fields: Vec<_> = host.iter().chain(&fields).map(|(name, value)| (*name, value.as_str())).collect();
+            let parts = parts("GET", absolute.unwrap_or("/x"), version, &fields);
+            if judge(&parts, &aim("api.example.com", 443, Scheme::Https)).is_ok() {
+                let all = |name: &str| parts.headers.get_all(name).iter().count();
+                prop_assert!(all("host") <= 1);
+                prop_assert!(all("content-length") + all("transfer-encoding") <= 1);
+                let named = parts.headers.get("host").map(|host| host.to_str().unwrap());
+                prop_assert!(named.is_none_or(|host| host.starts_with("api.example.com")));
+                prop_assert!(absolute.is_none_or(|uri| !uri.contains("evil")));
+                prop_assert!(named.is_some() || absolute.is_some());
+            }
+        }
+    }
+}

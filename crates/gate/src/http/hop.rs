@@ -100,3 +100,89 @@ pub(super) fn weight(headers: &HeaderMap) -> u64 {
         .map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64)
         .sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn check(mut headers: HeaderMap, strip: impl Fn(&mut HeaderMap), expected: &Expect) {
+        strip(&mut headers);
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}\n", value.to_str().unwrap())
+        };
+        let mut lines: Vec<String> = headers.iter().map(line).collect();
+        lines.sort();
+        expected.assert_eq(&lines.concat());
+    }
+
+    #[test]
+    fn requests() {
+        let lines = [
+            ("host", "a"),
+            ("connection", "keep-alive, X-Mine"),
+            ("x-mine", "1"),
+            ("x-other", "2"),
+            ("te", "trailers, deflate"),
+            ("expect", "100-continue"),
+            ("proxy-authorization", "Basic YTpi"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("alt-used", "b"),
+        ];
+        let expected = expect![[r#"
+            host: a
+            te: trailers
+            x-other: 2
+        "#]];
+        check(headers(&lines), strip_request, &expected);
+    }
+
+    #[test]
+    fn responses() {
+        let lines = [
+            ("connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("keep-alive", "timeout=5"),
+            ("alt-svc", "h3=\":443\""),
+            ("proxy-authenticate", "Basic"),
+            ("location", "https://elsewhere.example/"),
+            ("set-cookie", "a=b"),
+        ];
+        let expected = expect![[r#"
+            location: https://elsewhere.example/
+            set-cookie: a=b
+        "#]];
+        check(headers(&lines), strip_response, &expected);
+    }
+
+    #[test]
+    fn trailers_and_cookies() {
+        let lines = [
+            ("host", "evil.example"),
+            ("content-length", "5"),
+            ("grpc-status", "0"),
+        ];
+        check(
+            headers(&lines),
+            strip_trailers,
+            &expect![["grpc-status: 0\n"]],
+        );
+        let lines = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")];
+        check(
+            headers(&lines),
+            join_cookies,
+            &expect![["cookie: a=1; b=2; c=3\n"]],
+        );
+    }
+}
