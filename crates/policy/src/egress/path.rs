@@ -50,7 +50,7 @@ pub fn canonical_path(path: &str) -> Result<String, PathError> {
     let last = decoded.matches('/').count();
     for (at, segment) in decoded.split('/').enumerate() {
         // Some servers take `..;a` for `..`.
-        if segment.contains(';') && matches!(plain(segment), "." | "..") {
+        if plain(segment) != segment && matches!(plain(segment), "." | "..") {
             return Err(PathError::Hidden);
         }
         open = matches!(segment, "" | "." | "..");
@@ -96,7 +96,8 @@ pub(super) fn could_be_under(path: &str, prefix: &str) -> bool {
 
 /// A segment without its parameters.
 fn plain(segment: &str) -> &str {
-    segment.split_once(';').map_or(segment, |(plain, _)| plain)
+    let plain = segment.split(';').next().unwrap_or_default();
+    plain.split("%3B").next().unwrap_or_default()
 }
 
 fn decode(path: &str) -> Result<String, PathError> {
@@ -208,6 +209,7 @@ mod tests {
         ("/%2541", "path can be read in more than one way"),
         ("/%25%32e", "path can be read in more than one way"),
         ("/a/..;/b", "path can be read in more than one way"),
+        ("/a/..%3bc/b", "path can be read in more than one way"),
         ("/.;", "path can be read in more than one way"),
         ("/a..;", "/a..;"),
     ];
