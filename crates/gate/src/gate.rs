@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use belljar_base::bounds::EGRESS_OPEN_MAX;
 use belljar_base::{HasKind, Kind};
 use belljar_policy::egress::HostName;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -78,14 +79,17 @@ impl Gate {
             .enable_all()
             .build()
             .map_err(GateError::Threads)?;
-        let trust = Trust::new(&settings.roots).map_err(GateError::Roots)?;
+        let trust = Arc::new(Trust::new(&settings.roots).map_err(GateError::Roots)?);
+        let reading = Arc::clone(&trust);
+        // Nobody waits for it now; whoever needs it sooner than it is done waits then.
+        drop(runtime.spawn_blocking(move || reading.prepare()));
         let resolver = Resolver::new(&settings.nameservers, settings.hosts);
         raise_open_files();
         Ok(Self {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             resolver: Arc::new(resolver),
-            trust: Arc::new(trust),
+            trust,
         })
     }
 }
@@ -105,16 +109,20 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// Lets this process open as many files as the host permits: each connection out is two of them.
+/// Lets this process open the files that its tunnels need: each connection out is two of them.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // Where that is refused the old limit holds, and connections beyond it wait.
-    setrlimit(Resource::Nofile, raised).ok();
+    let wanted = limit.maximum.map(|most| most.max(OPEN_FILES_WANTED));
+    let more = |current, maximum| Rlimit { current, maximum };
+    // Only a privileged user may have more than the host permits; everybody may have that. Where even
+    // that is refused the old limit holds, and connections beyond it wait.
+    if setrlimit(Resource::Nofile, more(wanted, wanted)).is_err() {
+        setrlimit(Resource::Nofile, more(limit.maximum, limit.maximum)).ok();
+    }
 }
+
+/// Two files for each connection that one run may have open, and as many again for everything else.
+const OPEN_FILES_WANTED: u64 = 4 * EGRESS_OPEN_MAX as u64;
 
 /// Threads that carry the traffic of all runs.
 const WORKERS: usize = 2;

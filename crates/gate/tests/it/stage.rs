@@ -38,7 +38,7 @@ pub(crate) struct Stage {
     pub(crate) ledger: Arc<Ledger>,
     /// The authority that a sandbox would trust.
     pub(crate) authority: CertificateDer<'static>,
-    _state: tempfile::TempDir,
+    pub(crate) state: tempfile::TempDir,
 }
 
 /// What a stage is set with.
@@ -47,6 +47,8 @@ pub(crate) struct Set {
     pub(crate) rules: Rules,
     pub(crate) settings: Settings,
     pub(crate) secrets: Vec<Secret>,
+    /// How the ledger is opened.
+    pub(crate) ledger: Options,
 }
 
 impl Set {
@@ -94,7 +96,7 @@ impl Stage {
         let run = RunId::new(Now.now(), u32::try_from(number).unwrap());
         let state = tempfile::tempdir().unwrap();
         let dir: PathBuf = state.path().join("ledger");
-        let ledger = Arc::new(Ledger::open(&dir, &Options::default()).unwrap());
+        let ledger = Arc::new(Ledger::open(&dir, &set.ledger).unwrap());
         let gate = Gate::start(set.settings).unwrap();
         let authority = Authority::new(run, Now.now()).unwrap();
         let certificate = CertificateDer::from(authority.der().to_vec());
@@ -125,7 +127,7 @@ impl Stage {
             run,
             ledger,
             authority: certificate,
-            _state: state,
+            state,
         }
     }
 

@@ -507,3 +507,47 @@ fn a_published_port_leads_inside() {
     assert_eq!(rest(&mut stream), b"");
     assert!(TcpStream::connect(at).is_err());
 }
+
+#[test]
+fn what_cannot_be_written_does_not_happen() {
+    let server = Server::echo();
+    let target = format!("{API}:{}", server.port);
+    let mut set = Set::new(&[&format!("tcp://{target}")], &[API]);
+    set.ledger.segment_bytes = Some(4096);
+    let stage = Stage::open(set);
+    // The ledger loses its directory: it can begin no new segment.
+    std::fs::remove_dir_all(stage.state.path().join("ledger")).unwrap();
+    let passes = |mut stream: TcpStream| {
+        let mut byte = [0];
+        stream.write_all(b"x").is_ok() && stream.read_exact(&mut byte).is_ok()
+    };
+    let passed = (0..64).filter(|_| passes(stage.tunnel(&target))).count();
+    assert!(passed < 64, "every record was taken");
+    assert_eq!(server.reached(), passed);
+    assert!(!passes(stage.tunnel(&target)), "it is taken again");
+    assert_eq!(server.reached(), passed);
+}
+
+#[test]
+fn a_method_that_is_only_observed_passes_and_is_marked() {
+    let (server, heads) = Server::https(&[API]);
+    let target = format!("{API}:{}", server.port);
+    let mut set = Set::new(&[&format!("https://{target}/open")], &[API]);
+    set.rules.mode = Mode::Observe;
+    let mut stage = Stage::open(set);
+    let config = client_tls(&stage.authority, &["http/1.1"]);
+    let mut client = secured(stage.tunnel(&target), config, API);
+    write!(client, "GET /shut HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
+    let mut answer = [0; 15];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    assert_eq!(heads.lock().unwrap().len(), 1);
+    let observed = stage
+        .asked()
+        .into_iter()
+        .find(|asked| asked.observed)
+        .unwrap();
+    assert_eq!(observed.path.unwrap().to_string(), "/shut");
+    drop(client);
+    assert_eq!(stage.close().observed, 1);
+}
