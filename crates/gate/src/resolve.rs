@@ -429,6 +429,18 @@ mod tests {
         assert!(!error.to_string().contains("127.0.0.1"), "{error}");
     }
 
+    #[test]
+    fn the_system_is_asked_where_nobody_is_named() {
+        // A name that no name server is asked for.
+        let found = run(Resolver::new(&[], Vec::new()).lookup(&name("localhost")));
+        let unreachable = ResolveError::Unreachable(name("localhost"));
+        let here = Ok(vec![
+            [127, 0, 0, 1].into(),
+            std::net::Ipv6Addr::LOCALHOST.into(),
+        ]);
+        assert!(found == here || found == Err(unreachable), "{found:?}");
+    }
+
     /// The second answer is another one, as soon as it may be: it is for the judge to refuse it.
     #[test]
     fn a_name_that_changes_is_asked_again_and_told_as_it_is() {

@@ -92,7 +92,7 @@ async fn answer_datagrams<J: NameJudge>(socket: Arc<UdpSocket>, desk: Arc<Desk<J
         let mut answering = Box::pin(async move {
             if let Some(answer) = desk.responder.answer(&message).await {
                 // Nobody may be there any more; a datagram may be lost like any other.
-                drop(socket.send_to(&answer, peer).await);
+                socket.send_to(&answer, peer).await.ok();
             }
         });
         // Most answers are ready at once and need no task of their own.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,7 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::time::{Instant, timeout};
 
 use super::{ResolveError, Resolved};
@@ -36,6 +37,7 @@ pub(super) enum Upstream {
 
 /// The system's name servers as they were found.
 pub(super) struct System {
+    file: PathBuf,
     resolver: Option<TokioResolver>,
     changed: Option<SystemTime>,
     looked: Instant,
@@ -47,7 +49,7 @@ type Found = Result<(Vec<IpAddr>, u32), (ResolveError, u32)>;
 impl Upstream {
     pub(super) fn new(nameservers: &[SocketAddr]) -> Self {
         if nameservers.is_empty() {
-            Self::System(Mutex::new(System::look()))
+            Self::System(Mutex::new(System::look(PathBuf::from(SYSTEM))))
         } else {
             Self::Given(build(nameservers.iter().map(server).collect()))
         }
@@ -97,11 +99,13 @@ impl Upstream {
 }
 
 impl System {
-    fn look() -> Self {
-        let changed = changed();
-        let servers = read_system_conf().map(|(config, _options)| config.name_servers);
+    fn look(file: PathBuf) -> Self {
+        // Before it is read: what changes in between is seen the next time.
+        let changed = changed(&file);
+        let text = fs::read(&file).unwrap_or_default();
         Self {
-            resolver: servers.ok().and_then(build),
+            file,
+            resolver: build(servers(&text)),
             changed,
             looked: Instant::now(),
         }
@@ -114,14 +118,19 @@ impl System {
             return;
         }
         self.looked = Instant::now();
-        if changed() != self.changed {
-            *self = Self::look();
+        if changed(&self.file) != self.changed {
+            *self = Self::look(self.file.clone());
         }
     }
 }
 
-fn changed() -> Option<SystemTime> {
-    fs::metadata(SYSTEM).ok()?.modified().ok()
+fn changed(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).ok()?.modified().ok()
+}
+
+/// The name servers, and nothing else: domains to search and options are the system's own matter.
+fn servers(text: &[u8]) -> Vec<NameServerConfig> {
+    parse_resolv_conf(text).map_or_else(|_none| Vec::new(), |(config, _)| config.name_servers)
 }
 
 fn server(address: &SocketAddr) -> NameServerConfig {
@@ -256,5 +265,48 @@ fn together(first: Found, second: Option<Found>) -> Resolved {
     Resolved {
         addresses: Ok(addresses.into()),
         seconds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_systems_settings_only_the_name_servers_count() {
+        let addresses = |text: &str| {
+            let servers = servers(text.as_bytes()).into_iter();
+            servers.map(|one| one.ip.to_string()).collect::<Vec<_>>()
+        };
+        let text = "# ours\nsearch corp.example.com\noptions ndots:5 timeout:1\n\
+                    nameserver 192.0.2.53\nnameserver 2001:db8::53\n";
+        assert_eq!(addresses(text), ["192.0.2.53", "2001:db8::53"]);
+        for none in [
+            "",
+            "search corp.example.com\n",
+            "nameserver nobody\n",
+            "\u{0}\n",
+        ] {
+            assert!(addresses(none).is_empty(), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn name_servers_that_change_are_seen() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("resolv.conf");
+        let mut system = System::look(file.clone());
+        assert!(system.resolver.is_none());
+        fs::write(&file, "nameserver 192.0.2.53\n").unwrap();
+        system.refresh();
+        assert!(system.resolver.is_none(), "looked again too soon");
+        let kept = Duration::from_secs(NAME_SERVERS_KEPT_SECONDS);
+        system.looked = Instant::now().checked_sub(kept).unwrap();
+        system.refresh();
+        assert!(system.resolver.is_some());
+        fs::remove_file(&file).unwrap();
+        system.looked = Instant::now().checked_sub(kept).unwrap();
+        system.refresh();
+        assert!(system.resolver.is_none());
     }
 }
