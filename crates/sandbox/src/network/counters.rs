@@ -2,6 +2,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::netlink::{Answer, DUMP, Messages, answer, find, number, text};
 use super::rules::{COUNTERS, GET_OBJECT, NEW_OBJECT, OBJECT_COUNTER, TABLE, body};
@@ -24,11 +27,12 @@ pub struct Dropped {
 pub struct Counters {
     /// Opened in the sandbox's network namespace, by a process with power over it. The kernel also
     /// asks for the power of whoever sends: a supervisor has it, a run never.
-    socket: OwnedFd,
+    socket: Mutex<OwnedFd>,
 }
 
 impl Counters {
     pub(super) const fn new(socket: OwnedFd) -> Self {
+        let socket = Mutex::new(socket);
         Self { socket }
     }
 
@@ -40,13 +44,16 @@ impl Counters {
         let wanted = [text(1, TABLE), number(3, OBJECT_COUNTER)];
         let mut ask = Messages::default();
         ask.ask(GET_OBJECT, DUMP, &body(1, &wanted));
-        rustix::net::send(&self.socket, &ask.bytes, rustix::net::SendFlags::empty())?;
         let mut found = [None; COUNTERS.len()];
         let mut buffer = vec![0; 16 << 10];
+        let flags = RecvFlags::DONTWAIT;
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is left of an answer that was given up is not taken for the next one.
+        while recv(&*socket, &mut *buffer, flags).is_ok() {}
+        send(&*socket, &ask.bytes, SendFlags::empty())?;
         loop {
             // The kernel answers while it is asked: what is not there yet will not come.
-            let flags = rustix::net::RecvFlags::DONTWAIT;
-            let (count, _) = rustix::net::recv(&self.socket, &mut *buffer, flags)?;
+            let (count, _) = recv(&*socket, &mut *buffer, flags)?;
             if !take(buffer.get(..count).unwrap_or_default(), &mut found)? {
                 break;
             }
