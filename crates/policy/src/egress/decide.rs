@@ -6,7 +6,7 @@ use belljar_base::Refusal;
 
 use super::address::{is_named_by, is_public, is_within};
 use super::host::{Host, HostName};
-use super::path::canonical_path;
+use super::path::{canonical_path, plain_path};
 use super::refuse;
 use super::rule::{Effect, HostPattern, Mode, Rule, Rules, Scheme};
 use crate::Decision;
@@ -73,11 +73,10 @@ pub fn decide_connection(rules: &Rules, asked: &Asked<'_>) -> Decision {
 #[must_use]
 pub fn decide_address(rules: &Rules, asked: &Asked<'_>, address: IpAddr) -> Decision {
     let own = rules.own_addresses.as_slice();
-    let literal = matches!(asked.host, Host::Address(_));
-    let denying = of(rules, Effect::Deny)
-        .filter(|rule| reaches(rule, asked) && !(literal && rule.has_conditions()))
-        .any(|rule| rule.net().is_some_and(|net| is_within(address, net)));
-    if denying {
+    // A literal was judged by its address with the connection.
+    let named = matches!(asked.host, Host::Name(_));
+    let mut denying = of(rules, Effect::Deny).filter(|rule| reaches(rule, asked));
+    if named && denying.any(|rule| rule.net().is_some_and(|net| is_within(address, net))) {
         return refuse::denied_address(asked);
     }
     if is_public(address, own) {
@@ -109,18 +108,16 @@ pub fn terminates(rules: &Rules, asked: &Asked<'_>) -> bool {
 }
 
 /// The path by which a request is judged. Where no rule for the host speaks of paths it is taken as
-/// it is: `/@scope%2fname` means something to a server and need not be understood here.
+/// it is: `/@scope%2fname` means something to a server and need not be understood here. Where one
+/// does, dot segments are refused: the path goes on as it was sent, and clients resolve them first.
 ///
 /// # Errors
 /// With the refusal, when a rule speaks of paths and it is doubtful what this one means.
 pub fn judged_path(rules: &Rules, asked: &Asked<'_>, path: &str) -> Result<String, Refusal> {
-    match canonical_path(path) {
-        Ok(canonical) => Ok(canonical),
-        Err(error) if concerning(rules, asked).any(|rule| rule.path.is_some()) => {
-            Err(refuse::doubtful_path(error))
-        }
-        Err(_) => Ok(path.to_owned()),
+    if concerning(rules, asked).any(|rule| rule.path.is_some()) {
+        return plain_path(path).map_err(refuse::doubtful_path);
     }
+    Ok(canonical_path(path).unwrap_or_else(|_doubtful| path.to_owned()))
 }
 
 /// Whether what enforcement denies passes all the same, because the mode is to observe: an address
@@ -704,6 +701,11 @@ mod tests {
             read(&["GET example.com", "example.com:8443/a"], "//").unwrap(),
             "//"
         );
+        assert_eq!(read(&["example.com/v1"], "/v1/%61;b").unwrap(), "/v1/a;b");
+        let refusal = read(&["example.com/v1"], "/v1/../v1").unwrap_err();
+        let text = "the path has dot segments (egress.path_denied); write the path plainly: the \
+                    rules of this host are about paths";
+        assert_eq!(refusal.to_string(), text);
         let refusal = read(&["example.com", "!example.com/admin"], "/@a%2fb").unwrap_err();
         expect!["the path can be read in more than one way (egress.path_denied); write the path plainly: the rules of this host are about paths"].assert_eq(&refusal.to_string());
     }

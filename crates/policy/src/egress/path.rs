@@ -25,6 +25,9 @@ pub enum PathError {
     /// Two slashes in a row, which some servers take for one.
     #[error("path has an empty segment")]
     Empty,
+    /// `.` or `..`, where the path goes on as it was sent: whoever reads it next may not resolve them.
+    #[error("path has dot segments")]
+    Dots,
     /// `..` beyond the root.
     #[error("path climbs above the root")]
     Climbs,
@@ -37,6 +40,11 @@ pub enum PathError {
 /// When it is doubtful what a server would make of the path; doubt is refused where a rule speaks
 /// of paths.
 pub fn canonical_path(path: &str) -> Result<String, PathError> {
+    resolve(path).map(|(canonical, _)| canonical)
+}
+
+/// The canonical path, and whether dot segments had to be resolved.
+fn resolve(path: &str) -> Result<(String, bool), PathError> {
     if path.len() > belljar_base::bounds::EGRESS_PATH_BYTES_MAX {
         return Err(PathError::Long);
     }
@@ -46,13 +54,14 @@ pub fn canonical_path(path: &str) -> Result<String, PathError> {
         return Err(PathError::Hidden);
     }
     let mut segments: Vec<&str> = Vec::new();
-    let mut open = true;
+    let (mut open, mut dots) = (true, false);
     let last = decoded.matches('/').count();
     for (at, segment) in decoded.split('/').enumerate() {
-        // Some servers take `..;a` for `..`.
-        if plain(segment) != segment && matches!(plain(segment), "." | "..") {
+        // Some servers take `..;a` for `..`, and `;a` for nothing.
+        if plain(segment) != segment && matches!(plain(segment), "" | "." | "..") {
             return Err(PathError::Hidden);
         }
+        dots |= matches!(segment, "." | "..");
         open = matches!(segment, "" | "." | "..");
         match segment {
             "" if at < last => return Err(PathError::Empty),
@@ -71,7 +80,18 @@ pub fn canonical_path(path: &str) -> Result<String, PathError> {
     if open {
         whole.push('/');
     }
-    Ok(whole)
+    Ok((whole, dots))
+}
+
+/// The canonical path, when the path as it was sent differs from it in escapes alone, which mean the
+/// same to everybody.
+pub(super) fn plain_path(path: &str) -> Result<String, PathError> {
+    let (canonical, dots) = resolve(path)?;
+    if dots {
+        Err(PathError::Dots)
+    } else {
+        Ok(canonical)
+    }
 }
 
 /// Whether a canonical path is `prefix` or lies below it, by whole segments.
@@ -210,6 +230,7 @@ mod tests {
         ("/%25%32e", "path can be read in more than one way"),
         ("/a/..;/b", "path can be read in more than one way"),
         ("/a/..%3bc/b", "path can be read in more than one way"),
+        ("/;a/b", "path can be read in more than one way"),
         ("/.;", "path can be read in more than one way"),
         ("/a..;", "/a..;"),
     ];
@@ -222,6 +243,23 @@ mod tests {
         }
         let long = "/a".repeat(belljar_base::bounds::EGRESS_PATH_BYTES_MAX);
         assert_eq!(canonical_path(&long), Err(PathError::Long));
+    }
+
+    #[test]
+    fn a_plain_path_has_no_dot_segments() {
+        for (path, wanted) in [
+            ("/", Ok("/")),
+            ("/%61/b%2Dc/", Ok("/a/b-c/")),
+            ("/...", Ok("/...")),
+            ("/a/.", Err(PathError::Dots)),
+            ("/.", Err(PathError::Dots)),
+            ("/%2e/a", Err(PathError::Dots)),
+            ("/a/../b", Err(PathError::Dots)),
+            ("/a/..", Err(PathError::Dots)),
+            ("/..", Err(PathError::Climbs)),
+        ] {
+            assert_eq!(plain_path(path), wanted.map(str::to_owned), "{path}");
+        }
     }
 
     #[test]
