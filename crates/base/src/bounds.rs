@@ -126,9 +126,9 @@ pub const EGRESS_RULE_BYTES_MAX: usize = 2048;
 pub const EGRESS_PATH_BYTES_MAX: usize = 8192;
 /// Connections that wait at a door of the gate until it takes them.
 pub const DOOR_WAITING_CONNECTIONS_MAX: i32 = 1024;
-/// What one pipe holds that tunnels move their bytes through, in bytes.
-pub const EGRESS_PIPE_BYTES: usize = 256 << 10;
-/// Pipes that wait for the next tunnel with something to move.
+/// What a big pipe holds that tunnels move their bytes through, in bytes.
+pub const EGRESS_PIPE_BYTES: usize = 1 << 20;
+/// Big pipes, used or waiting for the next tunnel with something to move.
 pub const EGRESS_PIPES_MAX: usize = 64;
 /// The value of a secret, in bytes.
 pub const SECRET_VALUE_BYTES_MAX: usize = 8192;
@@ -202,3 +202,11 @@ pub const DOOR_CONNECTIONS_PER_SECOND_MAX: u64 = 1000;
 pub const DOOR_CONNECTIONS_BURST_MAX: u32 = 10_000;
 /// How long a server inside a sandbox may take to accept a connection from the host, in milliseconds.
 pub const DIAL_INSIDE_MILLIS_MAX: u64 = 5_000;
+/// The list of what a run changed in its workspace, in bytes.
+pub const CHANGE_LIST_BYTES_MAX: u64 = 1 << 30;
+/// Contents of what a run changed in its workspace, in bytes, beyond twice what its layer holds.
+pub const CHANGE_PACK_BYTES_FREE: u64 = 64 << 20;
+/// Extended attributes of one file or directory, in bytes.
+pub const XATTRS_BYTES_MAX: usize = 16 << 20;
+/// What names of the same files may make of a merge, in bytes, beyond four times what is stored.
+pub const MERGE_NAMES_BYTES_FREE: u64 = 1 << 30;

@@ -7,6 +7,8 @@ mod node; // one file, directory, link or pipe
 mod change; // the change set, and how it is kept on disk
 mod renames; // deleted and added files with the same bytes
 mod seal_error; // why a change set could not be made
+mod id_shift; // ids inside a sandbox and outside
+mod budget; // how much of the host a change set may take
 mod seal; // upper directory → change set
 mod diff; // a change set shown, structured
 mod render; // a change set shown, as lines
@@ -19,10 +21,11 @@ mod merge; // the engine
 pub use change::{Change, FileChanges, FileEntry, LoadError, Skipped, Summary};
 pub use content::Content;
 pub use diff::{DiffBody, FileDiff, Hunk, Line, Side};
+pub use id_shift::IdShift;
 pub use merge::{FilesEngine, FilesOptions};
 pub use node::{Identity, Node};
 pub use render::{LineStyle, StyledLine};
-pub use seal::{IdShift, SealRequest, seal};
+pub use seal::{SealRequest, seal};
 pub use seal_error::SealError;
 pub(crate) use seal_error::kind_of;
 pub use text::{ByteText, RelativePath, TextError, visible};

@@ -1,7 +1,7 @@
 //! The change set of a workspace, and how it is kept on disk (docs/formats/change-set.md).
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use belljar_base::{HasKind, Kind};
@@ -11,10 +11,13 @@ use super::node::Node;
 use super::text::{ByteText, RelativePath};
 use super::tree::{CAPABILITY, FileTime, NodeKind};
 
-/// Version of the format; another one is refused.
-const VERSION: u32 = 1;
+/// Version of the format; a later one is refused.
+const VERSION: u32 = 2;
+/// The earliest version that is read: it has no runs but of whole blocks, which is allowed still.
+const VERSION_MIN: u32 = 1;
 const MANIFEST: &str = "files.json";
 const PACK: &str = "files.pack";
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Everything a run did to its workspace, entry by entry, sorted so that a directory comes right
 /// before what is in it.
@@ -196,11 +199,19 @@ impl FileChanges {
 
     /// Stores a change set durably; `pack_bytes` have been written to its pack already.
     pub(crate) fn store(manifest: Manifest, directory: &Path) -> io::Result<Self> {
-        let bytes = serde_json::to_vec(&manifest)?;
         let path = directory.join(MANIFEST);
-        // A left-over of an earlier attempt that a crash cut short is replaced.
-        let mut file = File::create(&path)?;
-        file.write_all(&bytes)?;
+        // A left-over of an earlier attempt that a crash cut short is replaced. Nothing is put
+        // together in memory: a manifest may be long.
+        let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&path)?);
+        let mut hashing = Hashing {
+            to: file,
+            hash: blake3::Hasher::new(),
+        };
+        serde_json::to_writer(&mut hashing, &manifest)?;
+        let file = hashing
+            .to
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         // A change set without changes is not worth waiting for a disk: the ledger has its digest,
         // and were it lost, there would be nothing to lose.
         if !manifest.is_empty() {
@@ -210,7 +221,7 @@ impl FileChanges {
         Ok(Self {
             manifest,
             directory: directory.to_path_buf(),
-            digest: digest_of(&bytes),
+            digest: hashing.hash.finalize().to_hex().to_string(),
         })
     }
 
@@ -297,6 +308,32 @@ pub(crate) fn create_pack(directory: &Path) -> io::Result<File> {
     File::create(directory.join(PACK))
 }
 
+/// Removes what was written of a change set that could not be finished, as far as that is possible:
+/// it may be what has filled the disk, and how the run ended is still to be written.
+pub(crate) fn forget(directory: &Path) {
+    for name in [PACK, MANIFEST] {
+        if std::fs::remove_file(directory.join(name)).is_err() {}
+    }
+}
+
+/// Hashes what it writes.
+struct Hashing<W> {
+    to: W,
+    hash: blake3::Hasher,
+}
+
+impl<W: io::Write> io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 fn digest_of(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
@@ -321,7 +358,7 @@ impl Manifest {
 
     /// The rule that a parsed manifest breaks, if any.
     fn broken_rule(&self) -> Option<&'static str> {
-        if self.version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&self.version) {
             return Some("is of a version that this program does not know");
         }
         let mut pairs = self.entries.iter().zip(self.entries.iter().skip(1));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use similar::{Algorithm, DiffOp, DiffTag};
 
 use super::change::{Change, FileChanges, FileEntry};
-use super::content;
+use super::content::{self, Content};
 use super::node::{self, Node};
 use super::text::{RelativePath, visible};
 use super::tree::{self, NodeKind};
@@ -228,6 +228,20 @@ fn body(entry: &FileEntry, workspace: &Workspace, pack: Option<&File>) -> io::Re
     if matches!(entry.change(), Change::Attributes) {
         return Ok(DiffBody::Nothing);
     }
+    let size = |node: &Option<Node>| node.as_ref().map_or(0, |node| node.size);
+    let (old_size, new_size) = (size(&entry.old), size(&entry.new));
+    let sizes = |binary| DiffBody::Sizes {
+        binary,
+        old: old_size,
+        new: new_size,
+    };
+    // A page of zeros makes a file binary wherever it is. That also keeps what is shown in proportion
+    // to what is stored: holes cost nothing.
+    let content = entry.new.as_ref().and_then(|new| new.content.as_ref());
+    let stored = content.map(Content::stored_bytes);
+    if stored.is_some_and(|stored| stored < new_size) {
+        return Ok(sizes(true));
+    }
     let old = match &entry.old {
         Some(old) => old_text(&entry.path, old, workspace)?,
         None => Text::Bytes(Vec::new()),
@@ -235,13 +249,6 @@ fn body(entry: &FileEntry, workspace: &Workspace, pack: Option<&File>) -> io::Re
     let new = match &entry.new {
         Some(new) => new_text(new, pack)?,
         None => Text::Bytes(Vec::new()),
-    };
-    let size = |node: &Option<Node>| node.as_ref().map_or(0, |node| node.size);
-    let (old_size, new_size) = (size(&entry.old), size(&entry.new));
-    let sizes = |binary| DiffBody::Sizes {
-        binary,
-        old: old_size,
-        new: new_size,
     };
     Ok(match (old, new) {
         (Text::Unknown, _) | (_, Text::Unknown) => DiffBody::ChangedUnderneath,

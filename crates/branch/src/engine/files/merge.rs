@@ -4,10 +4,12 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use belljar_base::bounds::MERGE_NAMES_BYTES_FREE;
 use belljar_base::{Kind, Refusal};
 
 use super::apply::{Deal, KEPT, StepError};
 use super::change::{FileChanges, LoadError};
+use super::content::Content;
 use super::plan::Plan;
 use super::prepare::{self, PrepareError};
 use super::review::{Restored, Verdict, review};
@@ -37,6 +39,7 @@ pub struct FilesEngine {
     inverse: PathBuf,
     staging: String,
     allow_privileged: bool,
+    is_revert: bool,
     lock: Option<Lock>,
     verdicts: Vec<Verdict>,
 }
@@ -52,6 +55,7 @@ impl FilesEngine {
         options: FilesOptions,
     ) -> Result<Self, LoadError> {
         let changes = FileChanges::load(&deed.changes(NAME))?;
+        let is_revert = deed.kind() == DeedKind::Revert;
         let run = deed
             .run()
             .file_name()
@@ -64,7 +68,8 @@ impl FilesEngine {
             inverse: deed.inverse(NAME),
             staging: format!(".belljar-{run}"),
             // A revert gives back what was there.
-            allow_privileged: options.allow_privileged || deed.kind() == DeedKind::Revert,
+            allow_privileged: options.allow_privileged || is_revert,
+            is_revert,
             lock: None,
             verdicts: Vec::new(),
         })
@@ -97,6 +102,32 @@ impl FilesEngine {
             "files.workspace",
             format!("the change set is of the workspace `{}`", visible(sealed)),
             "merge it there",
+        )))
+    }
+
+    /// A merge gives each name a file of its own, so a file with many names becomes that many files:
+    /// one page of a run's layer could fill the disk of the workspace.
+    fn check_names(&self) -> Result<(), EngineError> {
+        let stored = self.changes.manifest.pack_bytes;
+        let most = stored
+            .saturating_mul(4)
+            .saturating_add(MERGE_NAMES_BYTES_FREE);
+        let contents = self.changes.entries().iter();
+        let contents = contents.filter_map(|entry| entry.new.as_ref()?.content.as_ref());
+        let bytes = contents
+            .map(Content::stored_bytes)
+            .fold(0, u64::saturating_add);
+        if bytes <= most || self.is_revert {
+            return Ok(());
+        }
+        let names = self.changes.manifest.hard_links;
+        Err(EngineError::Refused(Refusal::new(
+            "files.hard-links",
+            format!(
+                "{names} names share files in the run; as files of their own they have {bytes} \
+                 bytes, where the run has {stored}"
+            ),
+            "run it again so that it leaves fewer hard links to large files, or discard it",
         )))
     }
 
@@ -179,6 +210,7 @@ impl Engine for FilesEngine {
 
     fn conflicts(&mut self) -> Result<Vec<Conflict>, EngineError> {
         self.check_workspace()?;
+        self.check_names()?;
         self.hold_lock()?;
         let restored = load_restored(&self.inverse).map_err(failed("read what was undone"))?;
         self.verdicts = review(

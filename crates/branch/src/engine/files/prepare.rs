@@ -116,7 +116,11 @@ fn pack_live(
 ) -> Result<Content, PrepareError> {
     let (parent, name) = tree::open_parent(root, path)?;
     let file = tree::open_file(parent.as_fd(), name)?;
-    let content = pack.append(&file, node.size)?;
+    let before = tree::probe_open(&file)?;
+    let content = match before.links > 1 {
+        true => pack.append_shared(&file, node.size, (before.inode, before.ctime))?,
+        false => pack.append(&file, node.size)?,
+    };
     let probe = tree::probe_open(&file)?;
     let is_still = node.identity.is_some_and(|identity| {
         (identity.inode, identity.ctime, node.size) == (probe.inode, probe.ctime, probe.size)

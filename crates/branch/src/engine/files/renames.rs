@@ -1,6 +1,6 @@
 //! Pairs deleted files with added ones of the same bytes, for people to read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::AsFd as _;
 
 use super::change::{Change, FileEntry};
@@ -12,15 +12,15 @@ use crate::Workspace;
 /// Each deleted file with an added one of the same bytes, if there is one. Only deleted files of a
 /// size that was also added are read.
 pub(crate) fn find(entries: &[FileEntry], lower: &Workspace) -> Vec<(RelativePath, RelativePath)> {
-    let mut added: HashMap<u64, Vec<(&str, &RelativePath)>> = HashMap::new();
+    let mut added: HashMap<&str, VecDeque<&RelativePath>> = HashMap::new();
+    let mut sizes = HashSet::new();
     for entry in entries {
         let new = entry.new.as_ref().filter(|new| new.size > 0);
         let content = new.and_then(|new| new.content.as_ref());
         if let (Some(new), Some(content), Change::Added) = (new, content, entry.change()) {
-            added
-                .entry(new.size)
-                .or_default()
-                .push((&content.hash, &entry.path));
+            sizes.insert(new.size);
+            let same = added.entry(&content.hash).or_default();
+            same.push_back(&entry.path);
         }
     }
     let mut pairs = Vec::new();
@@ -28,13 +28,13 @@ pub(crate) fn find(entries: &[FileEntry], lower: &Workspace) -> Vec<(RelativePat
         let Some(old) = entry.old.as_ref().filter(|_| entry.new.is_none()) else {
             continue;
         };
-        let Some(candidates) = added.get_mut(&old.size).filter(|some| !some.is_empty()) else {
+        if !sizes.contains(&old.size) {
             continue;
-        };
+        }
         let hash = hash(lower, &entry.path, old.size);
-        let same = |(other, _): &(&str, _)| hash.as_deref() == Some(*other);
-        if let Some(at) = candidates.iter().position(same) {
-            pairs.push((entry.path.clone(), candidates.swap_remove(at).1.clone()));
+        let same = hash.and_then(|hash| added.get_mut(hash.as_str())?.pop_front());
+        if let Some(path) = same {
+            pairs.push((entry.path.clone(), path.clone()));
         }
     }
     pairs

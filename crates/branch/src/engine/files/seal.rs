@@ -2,24 +2,23 @@
 //! down what differs from the lower one. The upper directory's content is hostile.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use belljar_base::Timestamp;
-use belljar_base::bounds::CHANGE_ENTRIES_MAX;
 
+use super::budget::Budget;
 use super::change::{self, FileChanges, FileEntry, Manifest, Skipped};
-use super::content::{self, PackWriter};
+use super::content::{self, PackWriter, TooLong};
+use super::id_shift::IdShift;
 use super::node::{self, Node};
 use super::renames;
 use super::seal_error::{SealError, in_lower, in_upper};
 use super::text::{ByteText, RelativePath, visible};
 use super::tree::{self, NodeKind, Probe};
 use crate::Workspace;
-
-/// Paths of one change set, in bytes altogether: what is kept in memory.
-const PATHS_BYTES_MAX: usize = 1 << 30;
 
 /// What to seal, and where to.
 #[derive(Debug)]
@@ -37,33 +36,25 @@ pub struct SealRequest<'a> {
     pub into: &'a Path,
 }
 
-/// How the ids inside a sandbox appear outside: id N is `base` + N.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IdShift {
-    /// The host id of id 0 inside; 0: not shifted.
-    pub base: u32,
-}
-
-/// Ids of one sandbox.
-const IDS_PER_SANDBOX: u32 = 65_536;
-
-impl IdShift {
-    /// The id that a host id in the upper directory stands for. An id that is not the sandbox's
-    /// belongs to a file that was copied up and not given to anybody.
-    #[must_use]
-    pub fn inside(self, id: u32) -> u32 {
-        match id.checked_sub(self.base) {
-            Some(inside) if inside < IDS_PER_SANDBOX => inside,
-            _ => id,
-        }
-    }
-}
-
 /// Makes the change set of a run whose processes have ended, and stores it durably.
 ///
 /// # Errors
-/// When either side cannot be read or the change set cannot be written.
+/// When either side cannot be read or the change set cannot be written, or when it would be longer
+/// than what the run wrote accounts for. Then nothing of it is left on the disk.
 pub fn seal(request: &SealRequest<'_>) -> Result<FileChanges, SealError> {
+    let budget = Budget::of_layer(request.upper).map_err(|source| in_upper(None, source))?;
+    seal_within(request, budget)
+}
+
+fn seal_within(request: &SealRequest<'_>, budget: Budget) -> Result<FileChanges, SealError> {
+    let sealed = write(request, budget);
+    if sealed.is_err() {
+        change::forget(request.into);
+    }
+    sealed
+}
+
+fn write(request: &SealRequest<'_>, budget: Budget) -> Result<FileChanges, SealError> {
     let write = |source| SealError::Write {
         path: request.into.to_path_buf(),
         source,
@@ -78,7 +69,7 @@ pub fn seal(request: &SealRequest<'_>) -> Result<FileChanges, SealError> {
         gone: Vec::new(),
         running_since: running_since(request.started),
         is_root: rustix::process::geteuid().is_root(),
-        path_bytes: 0,
+        budget,
     };
     while let Some(step) = seal.waiting.pop() {
         seal.walk(&step)?;
@@ -148,7 +139,7 @@ struct Seal<'a> {
     gone: Vec<RelativePath>,
     running_since: tree::FileTime,
     is_root: bool,
-    path_bytes: usize,
+    budget: Budget,
 }
 
 impl Seal<'_> {
@@ -161,7 +152,7 @@ impl Seal<'_> {
         let read = |source| in_upper(step.path.as_ref(), source);
         let names = tree::names(upper.as_fd()).map_err(read)?;
         for name in &names {
-            let Some(path) = self.join(step.path.as_ref(), name) else {
+            let Some(path) = self.join(step.path.as_ref(), name)? else {
                 continue;
             };
             let Some(probe) = tree::probe(&upper, name).map_err(read)? else {
@@ -200,10 +191,10 @@ impl Seal<'_> {
         }
         match name.probe.kind {
             NodeKind::Socket => {
-                self.skip(&name.path, "a socket only means something to its process")
+                self.skip(&name.path, "a socket only means something to its process")?;
             }
             NodeKind::Device => {
-                self.skip(&name.path, "device nodes are not taken out of a sandbox")
+                self.skip(&name.path, "device nodes are not taken out of a sandbox")?;
             }
             NodeKind::Directory => self.visit_directory(name, is_opaque)?,
             NodeKind::File | NodeKind::Symlink | NodeKind::Fifo => self.visit_leaf(name)?,
@@ -287,11 +278,23 @@ impl Seal<'_> {
         };
         if self.pack.is_none() {
             let file = change::create_pack(self.request.into).map_err(write)?;
-            self.pack = Some(PackWriter::new(file));
+            self.pack = Some(PackWriter::bounded(file, self.budget.pack_bytes));
         }
-        if let Some(pack) = self.pack.as_mut() {
-            new.content = Some(pack.append(&file, new.size).map_err(write)?);
-        }
+        let Some(pack) = self.pack.as_mut() else {
+            return Ok(());
+        };
+        // Nothing writes to the upper tree any more, so the number alone tells a file; a mode that was
+        // lent to it for reading has moved its time.
+        let stored = match name.probe.links > 1 {
+            true => pack.append_shared(&file, new.size, (name.probe.inode, (0, 0))),
+            false => pack.append(&file, new.size),
+        };
+        let too_long =
+            |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<TooLong>());
+        new.content = Some(stored.map_err(|error| match too_long(&error) {
+            true => SealError::TooLong(self.budget.pack_bytes),
+            false => write(error),
+        })?);
         Ok(())
     }
 
@@ -351,7 +354,7 @@ impl Seal<'_> {
     ) -> Result<(), SealError> {
         let names = tree::names(lower).map_err(|source| in_lower(path, source))?;
         for name in names.iter().filter(|name| !kept.contains(name.as_slice())) {
-            let Some(below) = self.join(Some(path), name) else {
+            let Some(below) = self.join(Some(path), name)? else {
                 continue;
             };
             let probe = tree::probe(lower, name).map_err(|source| in_lower(&below, source))?;
@@ -391,18 +394,17 @@ impl Seal<'_> {
         old: Option<Node>,
         new: Option<Node>,
     ) -> Result<(), SealError> {
-        self.path_bytes += path.as_bytes().len();
-        let count = self.manifest.entries.len();
-        if count >= CHANGE_ENTRIES_MAX || self.path_bytes > PATHS_BYTES_MAX {
-            return Err(SealError::TooMany);
-        }
         let changed_while_running = old.as_ref().is_some_and(|old| self.is_recent(old));
-        self.manifest.entries.push(FileEntry {
+        let entry = FileEntry {
             path,
             old,
             new,
             changed_while_running,
-        });
+        };
+        self.budget.spend(&entry)?;
+        // It may be one of a pair of a rename as well.
+        self.budget.spend_bytes(&entry.path)?;
+        self.manifest.entries.push(entry);
         Ok(())
     }
 
@@ -414,26 +416,33 @@ impl Seal<'_> {
         ctime.is_some_and(|ctime| ctime >= self.running_since) && !only_names
     }
 
-    fn join(&mut self, parent: Option<&RelativePath>, name: &[u8]) -> Option<RelativePath> {
+    fn join(
+        &mut self,
+        parent: Option<&RelativePath>,
+        name: &[u8],
+    ) -> Result<Option<RelativePath>, SealError> {
         let path = match parent {
             None => RelativePath::new(name.to_vec()),
             Some(parent) => parent.join(name),
         };
         if path.is_none() {
             let place = parent.map(RelativePath::visible).unwrap_or_default();
-            self.manifest.skipped.push(Skipped {
-                path: format!("{place}/{}", visible(name)),
-                reason: "the path is too long or too deep".to_owned(),
-            });
+            let place = format!("{place}/{}", visible(name));
+            self.leave_out(place, "the path is too long or too deep")?;
         }
-        path
+        Ok(path)
     }
 
-    fn skip(&mut self, path: &RelativePath, reason: &str) {
-        self.manifest.skipped.push(Skipped {
-            path: path.visible(),
-            reason: reason.to_owned(),
-        });
+    fn skip(&mut self, path: &RelativePath, reason: &str) -> Result<(), SealError> {
+        self.leave_out(path.visible(), reason)
+    }
+
+    fn leave_out(&mut self, path: String, reason: &str) -> Result<(), SealError> {
+        let reason = reason.to_owned();
+        let skipped = Skipped { path, reason };
+        self.budget.spend(&skipped)?;
+        self.manifest.skipped.push(skipped);
+        Ok(())
     }
 
     fn open_upper(&self, path: Option<&RelativePath>) -> Result<OwnedFd, SealError> {
@@ -464,20 +473,96 @@ impl Seal<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ids_of_the_sandbox_are_shifted_back() {
-        let shift = IdShift { base: 200_000 };
-        for (outside, inside) in [
-            (200_000, 0),
-            (201_000, 1000),
-            (265_535, 65_535),
-            (265_536, 265_536),
-            (1000, 1000),
-            (0, 0),
-        ] {
-            assert_eq!(shift.inside(outside), inside);
+    const ROOM: Budget = Budget {
+        entries: 1000,
+        list_bytes: 100_000,
+        pack_bytes: 1_000_000,
+    };
+
+    /// Seals what `make` makes in an upper directory, and says which files are left of it.
+    fn sealed(make: impl Fn(&Path), budget: Budget) -> (Result<FileChanges, SealError>, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let [upper, lower, into] = ["upper", "lower", "into"].map(|name| folder.path().join(name));
+        for directory in [&upper, &lower] {
+            std::fs::create_dir(directory).unwrap();
         }
-        assert_eq!(IdShift::default().inside(1000), 1000);
+        make(&upper);
+        let open = std::fs::File::open(&upper).unwrap();
+        let request = SealRequest {
+            upper: open.as_fd(),
+            lower: &Workspace::open(&lower, None).unwrap(),
+            started: Timestamp::from_nanos(1),
+            ids: IdShift::default(),
+            into: &into,
+        };
+        let sealed = seal_within(&request, budget);
+        (sealed, std::fs::read_dir(&into).unwrap().count())
+    }
+
+    #[track_caller]
+    fn is_refused(make: impl Fn(&Path), budget: Budget, because: &str) {
+        let (sealed, _) = sealed(&make, ROOM);
+        sealed.unwrap();
+        let (refused, left) = self::sealed(make, budget);
+        let error = refused.unwrap_err();
+        assert!(error.to_string().contains(because), "{error}");
+        assert_eq!(left, 0, "files of a change set that is none");
+    }
+
+    #[test]
+    fn contents_beyond_the_bound_are_refused_and_leave_nothing() {
+        let small = Budget {
+            pack_bytes: 9999,
+            ..ROOM
+        };
+        let file = |upper: &Path| std::fs::write(upper.join("file"), "x".repeat(10_000)).unwrap();
+        is_refused(file, small, "more than its layer explains");
+    }
+
+    /// None of these takes a block of a layer in memory, so that its limit would never be reached.
+    #[test]
+    fn a_list_beyond_the_bound_is_refused_and_leaves_nothing() {
+        let small = Budget {
+            list_bytes: 20_000,
+            ..ROOM
+        };
+        let refused = |make: fn(&Path)| is_refused(make, small, "the list of them is over");
+        refused(|upper| {
+            for number in 0..20 {
+                let name = format!("{}{number}", "\u{1}".repeat(250));
+                std::fs::write(upper.join(name), "").unwrap();
+            }
+        });
+        refused(|upper| {
+            for number in 0..100 {
+                let socket = upper.join(format!("{}{number}", "\u{1}".repeat(30)));
+                std::os::unix::net::UnixListener::bind(socket).unwrap();
+            }
+        });
+        refused(|upper| {
+            for number in 0..4 {
+                let target = "\u{1}".repeat(1500);
+                std::os::unix::fs::symlink(target, upper.join(number.to_string())).unwrap();
+            }
+        });
+        refused(|upper| {
+            std::fs::write(upper.join("file"), "").unwrap();
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::lsetxattr(upper.join("file"), "user.a", &[255; 3500], flags).unwrap();
+            std::fs::write(upper.join("other"), "").unwrap();
+            rustix::fs::lsetxattr(upper.join("other"), "user.a", &[255; 3500], flags).unwrap();
+        });
+    }
+
+    #[test]
+    fn entries_beyond_the_bound_are_refused() {
+        let few = Budget { entries: 2, ..ROOM };
+        let three = |upper: &Path| {
+            for name in ["a", "b", "c"] {
+                std::fs::write(upper.join(name), "").unwrap();
+            }
+        };
+        is_refused(three, few, "the run changed more than");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use belljar_base::bounds::CHANGE_ENTRIES_MAX;
+use belljar_base::bounds::{CHANGE_ENTRIES_MAX, CHANGE_LIST_BYTES_MAX};
 use belljar_base::{HasKind, Kind};
 use rustix::io::Errno;
 
@@ -40,8 +40,14 @@ pub enum SealError {
         source: io::Error,
     },
     /// The run changed more paths than a change set holds.
-    #[error("the run changed more than {CHANGE_ENTRIES_MAX} paths, or paths of over 1 GiB")]
+    #[error(
+        "the run changed more than {CHANGE_ENTRIES_MAX} paths, or the list of them is over \
+         {CHANGE_LIST_BYTES_MAX} bytes"
+    )]
     TooMany,
+    /// The contents are longer than what the run wrote can account for.
+    #[error("what the run changed is over {0} bytes, which is more than its layer explains")]
+    TooLong(u64),
 }
 
 impl HasKind for SealError {
@@ -50,7 +56,7 @@ impl HasKind for SealError {
             Self::Upper { source, .. }
             | Self::Lower { source, .. }
             | Self::Write { source, .. } => kind_of(source),
-            Self::TooMany => Kind::Exhausted,
+            Self::TooMany | Self::TooLong(_) => Kind::Exhausted,
         }
     }
 }

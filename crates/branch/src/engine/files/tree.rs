@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use belljar_base::bounds::XATTRS_BYTES_MAX;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags, Timespec,
     Timestamps, Uid, XattrFlags,
@@ -211,12 +212,19 @@ pub(crate) fn target(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u
 
 /// The extended attributes that belong to a change set: the user's own without overlayfs's, access
 /// control lists, and file capabilities.
+///
+/// # Errors
+/// Also when they are longer than any file system on a disk would keep them.
 pub(crate) fn xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Xattrs> {
     let path = by_descriptor(directory, name)?;
     let list = grow(|buffer| rustix::fs::llistxattr(&path, buffer))?;
     let mut found = Xattrs::new();
+    let mut room = XATTRS_BYTES_MAX;
     for name in list.split(|byte| *byte == 0).filter(|name| is_kept(name)) {
         let value = grow(|buffer| rustix::fs::lgetxattr(&path, name, buffer))?;
+        room = room
+            .checked_sub(name.len() + value.len())
+            .ok_or_else(|| io::Error::other("its extended attributes are too long"))?;
         found.insert(ByteText(name.to_vec()), ByteText(value));
     }
     Ok(found)

@@ -143,7 +143,7 @@ fn a_damaged_change_set_is_refused() {
             "is damaged",
         ),
         (
-            whole.replace("\"version\":1", "\"version\":9"),
+            whole.replace("\"version\":2", "\"version\":9"),
             "is of a version that this program does not know",
         ),
         (
