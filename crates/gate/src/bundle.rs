@@ -1,17 +1,29 @@
 //! The certificates that programs inside trust: the host's own bundle and the run's authority, in
 //! the two forms that programs read.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// The bundle as PEM: what the host trusts, then the run's authority.
+/// The bundle as PEM: what the host trusts, what the run was told to trust beside it, and the run's
+/// authority.
 #[must_use]
-pub fn pem_bundle(system: &[u8], authority: &str) -> Vec<u8> {
+pub fn pem_bundle(system: &[u8], roots: &[CertificateDer<'_>], authority: &str) -> Vec<u8> {
     let mut all = Vec::with_capacity(system.len() + authority.len() + 1);
     all.extend_from_slice(system);
     if !system.is_empty() && !system.ends_with(b"\n") {
         all.push(b'\n');
+    }
+    for root in roots {
+        all.extend_from_slice(b"-----BEGIN CERTIFICATE-----\n");
+        let text = STANDARD.encode(root);
+        for line in text.as_bytes().chunks(64) {
+            all.extend_from_slice(line);
+            all.push(b'\n');
+        }
+        all.extend_from_slice(b"-----END CERTIFICATE-----\n");
     }
     all.extend_from_slice(authority.as_bytes());
     all
@@ -76,20 +88,34 @@ mod tests {
     #[test]
     fn a_bundle_keeps_both() {
         let (system, own) = (authority(), authority());
-        let all = pem_bundle(system.trim_end().as_bytes(), &own);
-        assert_eq!(CertificateDer::pem_slice_iter(&all).count(), 2);
+        let root = CertificateDer::from_pem_slice(own.as_bytes()).unwrap();
+        let all = pem_bundle(
+            system.trim_end().as_bytes(),
+            std::slice::from_ref(&root),
+            &own,
+        );
+        let found: Vec<_> = CertificateDer::pem_slice_iter(&all)
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(found.len(), 3);
+        assert_eq!(found.get(1), Some(&root));
     }
 
     #[test]
     fn a_store_holds_every_certificate_and_its_checksum() {
-        let all = pem_bundle(authority().as_bytes(), &authority());
+        let all = pem_bundle(authority().as_bytes(), &[], &authority());
         let store = java_store(&all, 7);
         assert_eq!(store.first_chunk::<8>(), Some(&MAGIC));
         assert_eq!(store.get(8..12), Some(&[0, 0, 0, 2][..]));
         for certificate in CertificateDer::pem_slice_iter(&all) {
             let certificate = certificate.unwrap();
             let found = store.windows(certificate.len());
-            assert_eq!(found.filter(|window| *window == certificate.as_ref()).count(), 1);
+            assert_eq!(
+                found
+                    .filter(|window| *window == certificate.as_ref())
+                    .count(),
+                1
+            );
         }
         // The checksum is over everything before it.
         let (body, sum) = store.split_last_chunk::<20>().unwrap();
@@ -99,7 +125,10 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_passed_over() {
-        let store = java_store(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", 0);
+        let store = java_store(
+            b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
+            0,
+        );
         assert_eq!(store.get(8..12), Some(&[0, 0, 0, 0][..]));
     }
 }

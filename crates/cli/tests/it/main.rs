@@ -11,6 +11,8 @@ mod commands; // each command does what it says
 #[cfg(test)]
 mod secrets; // values that never go into a sandbox
 #[cfg(test)]
+mod network; // the way out, attacked from inside
+#[cfg(test)]
 mod kills; // kill -9 at random moments
 #[cfg(test)]
 mod mistakes; // what is asked for wrongly
@@ -22,5 +24,7 @@ mod random; // random files and rows, against a plain copy
 mod attacks; // what changes between a run and its merge
 #[cfg(test)]
 mod databases; // databases inside a run, and what is left of them
+#[cfg(test)]
+mod host_disk; // what a run leaves on the host's disk
 #[cfg(test)]
 mod incidents; // what really happened, replayed

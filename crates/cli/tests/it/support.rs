@@ -1,6 +1,7 @@
 //! A place of its own for each test: a home, a state directory, a workspace, and the program.
 
 pub(crate) mod canary; // a value that must be nowhere
+pub(crate) mod world; // servers outside, for runs that may reach some
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

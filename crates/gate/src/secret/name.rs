@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use belljar_base::{HasKind, Kind};
 use serde::{Deserialize, Serialize};
 
 /// The name of a secret. Upper-cased it is the variable that holds the placeholder inside a sandbox.
@@ -17,6 +18,12 @@ pub struct SecretNameError {
     text: String,
     reason: &'static str,
     nearest: String,
+}
+
+impl HasKind for SecretNameError {
+    fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 const CHARS_MAX: usize = 63;

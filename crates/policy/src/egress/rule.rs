@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use std::fmt;
 
 use belljar_base::bounds::EGRESS_RULES_MAX;
+use belljar_base::{HasKind, Kind};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +129,12 @@ pub struct RuleError {
     pub reason: String,
     /// The nearest valid form.
     pub remedy: String,
+}
+
+impl HasKind for RuleError {
+    fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 impl Scheme {

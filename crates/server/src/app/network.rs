@@ -125,7 +125,8 @@ impl Prepared {
             .map(listen)
             .collect::<Result<_, _>>()?;
         let authority = Authority::new(id, now)?;
-        let files = trust::write(&authority, folder, now).map_err(NetworkError::Trust)?;
+        let settings = &request.settings;
+        let files = trust::write(&authority, settings, folder, now).map_err(NetworkError::Trust)?;
         let mut environment = files.environment;
         let secrets = request.secrets.iter().flat_map(Secret::environment);
         environment.extend(secrets.map(|(name, value)| (name.into(), value.into())));

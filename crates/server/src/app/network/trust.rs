@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use belljar_base::Timestamp;
-use belljar_gate::{Authority, java_store, pem_bundle};
+use belljar_gate::{Authority, Settings, java_store, pem_bundle};
 use belljar_sandbox::Shown;
 
 /// The folder of a run in which the files lie.
@@ -52,12 +52,17 @@ pub(super) struct Files {
 }
 
 /// Writes the files into the run's folder, and says where they are to be shown.
-pub(super) fn write(authority: &Authority, folder: &Path, now: Timestamp) -> io::Result<Files> {
+pub(super) fn write(
+    authority: &Authority,
+    settings: &Settings,
+    folder: &Path,
+    now: Timestamp,
+) -> io::Result<Files> {
     let folder = folder.join(FOLDER);
     fs::create_dir_all(&folder)?;
     let system = system_bundle()?;
     let own = authority.pem();
-    let bundle = pem_bundle(&system, &own);
+    let bundle = pem_bundle(&system, &settings.roots, &own);
     let (bundle_file, own_file) = (folder.join("bundle.pem"), folder.join("authority.pem"));
     fs::write(&bundle_file, &bundle)?;
     fs::write(&own_file, own)?;
