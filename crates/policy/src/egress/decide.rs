@@ -880,9 +880,12 @@ mod tests {
             "c.example.com",
             "10.1.2.3",
             "8.8.8.8",
+            "169.254.169.254",
+            "9.9.9.9",
+            "::1",
         ]);
         let port = prop::sample::select(vec![80_u16, 443, 8443]);
-        let path = prop::sample::select(vec!["/", "/v1", "/v1/a/b", "/v10"]);
+        let path = prop::sample::select(vec!["/", "/v1", "/v1/a/b", "/v10", "/8/a", "/v1/a*b"]);
         let method = prop::sample::select(vec!["GET", "POST"]);
         (method, scheme, host, port, path).prop_map(|(method, scheme, host, port, path)| {
             format!("{method} {scheme}://{host}:{port}{path}")
@@ -917,6 +920,27 @@ mod tests {
             // A literal that is allowed may be dialled.
             if let (true, Host::Address(address)) = (allows(&connection), &question.host) {
                 prop_assert!(allows(&decide_address(&rules, &question.asked(), *address)));
+            }
+        }
+
+        #[test]
+        fn what_is_to_be_asked_for_would_do(texts in some_rules(), question in some_question(), request in any::<bool>()) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let mut rules = rules(&texts);
+            let mut question = Question::of(&question);
+            if !request {
+                question.path = None;
+            }
+            let decision = question.decide(&rules);
+            if let Decision::Deny(Refusal { remedy, .. }) = &decision
+                && let Some(text) = remedy.strip_prefix("ask for --allow ")
+            {
+                rules.add(Rule::parse_allow(text).unwrap()).unwrap();
+                let decision = question.decide(&rules);
+                prop_assert!(allows(&decision), "{} {:?}", text, decision);
+                if let Host::Address(address) = question.host {
+                    prop_assert!(allows(&decide_address(&rules, &question.asked(), address)));
+                }
             }
         }
 

@@ -125,7 +125,7 @@ pub(super) fn falls_short(
         Reach::Method => deny(
             "egress.path_denied",
             but(format!("the path `{path}`")),
-            ask_for(asked, path),
+            ask_for(asked, nameable(host, path)),
         ),
         Reach::Whole => no_rule(asked),
     }
@@ -175,6 +175,19 @@ const fn called(scheme: Scheme) -> &'static str {
         Scheme::Ws => "WebSocket in the clear",
         Scheme::Wss => "WebSocket",
         Scheme::Tcp => "bare TCP",
+    }
+}
+
+/// The beginning of a path that a rule of the command line can name: up to a segment with a `*`; and
+/// behind an address none that begins like the prefix of a net.
+fn nameable<'a>(host: &Host, path: &'a str) -> &'a str {
+    let digit = |path: &str| path.chars().nth(1).is_some_and(|c| c.is_ascii_digit());
+    if matches!(host, Host::Address(_)) && digit(path) {
+        return "";
+    }
+    match path.split_once('*') {
+        Some((before, _)) => before.rsplit_once('/').map_or("", |(before, _)| before),
+        None => path,
     }
 }
 
