@@ -13,6 +13,8 @@ mod secrets; // values that never go into a sandbox
 #[cfg(test)]
 mod network; // the way out, attacked from inside
 #[cfg(test)]
+mod packages; // package managers, through the gate
+#[cfg(test)]
 mod kills; // kill -9 at random moments
 #[cfg(test)]
 mod mistakes; // what is asked for wrongly
