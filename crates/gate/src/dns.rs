@@ -20,7 +20,7 @@ use belljar_base::Refusal;
 use belljar_policy::egress::HostName;
 use hickory_proto::rr::RecordType;
 
-use crate::judge::{Judge, code};
+use crate::judge::{Attempt, Judge, Refused, code};
 use answer::Saying;
 use question::{Reading, Subject};
 
@@ -44,7 +44,17 @@ pub fn answer(message: &[u8], allowed: bool) -> Option<Vec<u8>> {
 pub(crate) trait NameJudge: Send + Sync + 'static {
     /// May this name be resolved? The decision is written before it is told.
     fn name(&self, name: &HostName) -> impl Future<Output = Result<(), NameRefused>> + Send;
+
+    /// Writes that something was asked for that no rule can allow, and says how it is refused.
+    fn no_host(
+        &self,
+        written: &str,
+        reason: &'static str,
+    ) -> impl Future<Output = NameRefused> + Send;
 }
+
+/// Where names are asked for.
+const PORT: u16 = 53;
 
 /// Why a name has no address.
 #[derive(Clone, Debug)]
@@ -57,14 +67,27 @@ pub(crate) enum NameRefused {
 
 impl NameJudge for Judge {
     async fn name(&self, name: &HostName) -> Result<(), NameRefused> {
-        Self::name(self, name).await.map_err(|refused| {
-            if refused.code == code::AUDIT {
-                NameRefused::Undecided(refused.refusal)
-            } else {
-                NameRefused::Denied(refused.refusal)
-            }
-        })
+        Self::name(self, name).await.map_err(NameRefused::from)
     }
+
+    async fn no_host(&self, written: &str, reason: &'static str) -> NameRefused {
+        let attempt = Attempt::to("dns", written.to_owned(), PORT);
+        self.refuse(attempt, no_host(reason)).await.into()
+    }
+}
+
+impl From<Refused> for NameRefused {
+    fn from(refused: Refused) -> Self {
+        if refused.code == code::AUDIT {
+            Self::Undecided(refused.refusal)
+        } else {
+            Self::Denied(refused.refusal)
+        }
+    }
+}
+
+fn no_host(reason: &'static str) -> Refused {
+    Refused::new(code::HOST_DENIED, reason, "ask for a host by its name")
 }
 
 /// Makes no difference between names.
@@ -79,8 +102,11 @@ impl NameJudge for Everything {
             return Ok(());
         }
         let (reason, remedy) = (format!("`{name}` is denied"), "ask for a rule");
-        let refusal = Refusal::new(code::HOST_DENIED, reason, remedy);
-        Err(NameRefused::Denied(refusal))
+        Err(Refused::new(code::HOST_DENIED, reason, remedy).into())
+    }
+
+    async fn no_host(&self, _written: &str, reason: &'static str) -> NameRefused {
+        no_host(reason).into()
     }
 }
 
@@ -106,44 +132,65 @@ impl<J: NameJudge> Responder<J> {
             }
             Reading::Asked(heard, subject) => (heard, subject),
         };
-        let judged = match &subject {
-            Subject::Name(name) => self.judge.name(name).await,
-            Subject::Localhost | Subject::Reverse(_) | Subject::NoHost => Ok(()),
-        };
         let wanted = heard.query.as_ref().map(|query| query.query_type);
-        answer::write(&heard, &say(&self.names, wanted, &subject, judged))
+        let saying = self.say(wanted, &subject).await;
+        answer::write(&heard, &saying.unwrap_or_else(refused))
+    }
+
+    async fn say(
+        &self,
+        wanted: Option<RecordType>,
+        subject: &Subject,
+    ) -> Result<Saying, NameRefused> {
+        let saying = match subject {
+            Subject::Name(name) => {
+                self.judge.name(name).await?;
+                self.say_of_name(wanted, name)
+            }
+            Subject::Service(host) => {
+                self.judge.name(host).await?;
+                Saying::Empty
+            }
+            Subject::Localhost => match wanted {
+                Some(RecordType::A) => Saying::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                Some(RecordType::AAAA) => Saying::Address(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+                _ => Saying::Empty,
+            },
+            Subject::Reverse(address, written) => {
+                let name = address.and_then(|address| self.names.name_of(address));
+                let Some(name) = name else {
+                    let reason = "addresses outside have no names here";
+                    return Err(self.judge.no_host(written, reason).await);
+                };
+                if wanted == Some(RecordType::PTR) {
+                    Saying::Pointer(name)
+                } else {
+                    Saying::Empty
+                }
+            }
+            Subject::NoHost(written) => {
+                let reason = "no host has such a name";
+                return Err(self.judge.no_host(written, reason).await);
+            }
+        };
+        Ok(saying)
+    }
+
+    fn say_of_name(&self, wanted: Option<RecordType>, name: &HostName) -> Saying {
+        if wanted != Some(RecordType::A) {
+            return Saying::Empty;
+        }
+        match self.names.address_of(name) {
+            Some(address) => Saying::Address(IpAddr::V4(address)),
+            None => Saying::Failed("this run has resolved too many names".to_owned()),
+        }
     }
 }
 
-/// What is said of a subject that was judged.
-fn say(
-    names: &Names,
-    wanted: Option<RecordType>,
-    subject: &Subject,
-    judged: Result<(), NameRefused>,
-) -> Saying {
-    match judged {
-        Ok(()) => {}
-        Err(NameRefused::Denied(refusal)) => return Saying::Denied(told(&refusal)),
-        Err(NameRefused::Undecided(refusal)) => return Saying::Failed(told(&refusal)),
-    }
-    match subject {
-        Subject::Name(name) if wanted == Some(RecordType::A) => match names.address_of(name) {
-            Some(address) => Saying::Address(IpAddr::V4(address)),
-            None => Saying::Failed("this run has resolved too many names".to_owned()),
-        },
-        Subject::Name(_) => Saying::Empty,
-        Subject::Localhost => match wanted {
-            Some(RecordType::A) => Saying::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            Some(RecordType::AAAA) => Saying::Address(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-            _ => Saying::Empty,
-        },
-        Subject::Reverse(address) => match address.and_then(|address| names.name_of(address)) {
-            Some(name) if wanted == Some(RecordType::PTR) => Saying::Pointer(name),
-            Some(_) => Saying::Empty,
-            None => Saying::Missing,
-        },
-        Subject::NoHost => Saying::Denied("no host has such a name".to_owned()),
+fn refused(refused: NameRefused) -> Saying {
+    match refused {
+        NameRefused::Denied(refusal) => Saying::Denied(told(&refusal)),
+        NameRefused::Undecided(refusal) => Saying::Failed(told(&refusal)),
     }
 }
 
@@ -176,6 +223,10 @@ mod tests {
                     Err(NameRefused::Denied(Refusal::new("r", reason, remedy)))
                 }
             }
+        }
+
+        async fn no_host(&self, written: &str, reason: &'static str) -> NameRefused {
+            NameRefused::Denied(Refusal::new("r", format!("{written}: {reason}"), "name it"))
         }
     }
 
@@ -283,27 +334,41 @@ mod tests {
         let long = "x".repeat(63);
         let labels = format!("{long}.{long}.{long}.evil.example.com");
         check(&labels, RecordType::A, "NoError | 198.18.0.1 60");
-        let told = "NXDomain | absent | 15 no host has such a name";
         let names = [
-            "_dmarc.example.com",
-            "a_b.example.com",
-            "127.1",
-            "0x7f000001",
-            "2130706433",
-            "169.254.169.254",
-            "-a.example.com",
-            "a-.example.com",
-            r"a\b.example.com",
-            "a\0b.example.com",
-            "a b.example.com",
-            "a/b.example.com",
-            "a@b.example.com",
-            "ä.example.com",
-            "xn--a.example.com",
+            ("a_b.example.com", "a_b.example.com"),
+            ("_a.b_c.example.com", "_a.b_c.example.com"),
+            ("_a", "_a"),
+            ("127.1", "127.1"),
+            ("0x7f000001", "0x7f000001"),
+            ("2130706433", "2130706433"),
+            ("169.254.169.254", "169.254.169.254"),
+            ("-a.example.com", r"\-a.example.com"),
+            ("a-.example.com", "a-.example.com"),
+            (r"a\b.example.com", r"a\.b.example.com"),
+            ("a\0b.example.com", r"a\000b.example.com"),
+            ("a b.example.com", r"a\040b.example.com"),
+            ("a/b.example.com", r"a\/b.example.com"),
+            ("a@b.example.com", r"a\@b.example.com"),
+            ("ä.example.com", r"\303\244.example.com"),
+            ("xn--a.example.com", "xn--a.example.com"),
         ];
-        for name in names {
-            check(name, RecordType::A, told);
-            check(name, RecordType::TXT, told);
+        for (name, written) in names {
+            let told =
+                format!("NXDomain | absent | 15 {written}: no host has such a name; name it");
+            check(name, RecordType::A, &told);
+            check(name, RecordType::TXT, &told);
+        }
+    }
+
+    #[test]
+    fn what_a_host_offers_is_judged_as_the_host_is() {
+        for kind in [RecordType::SRV, RecordType::TXT, RecordType::A] {
+            check("_https._tcp.a.example.com", kind, "NoError | absent");
+            check(
+                "_data.a.example.net",
+                kind,
+                "NXDomain | absent | 15 no rule allows a.example.net; ask for --allow a.example.net",
+            );
         }
     }
 
@@ -337,7 +402,9 @@ mod tests {
             "8.b.d.0.1.0.0.2.ip6.arpa",
         ];
         for name in others {
-            assert_eq!(reverse(name, RecordType::PTR), "NXDomain | absent");
+            let told = format!("15 {name}: addresses outside have no names here; name it");
+            let said = reverse(name, RecordType::PTR);
+            assert_eq!(said, format!("NXDomain | absent | {told}"));
         }
     }
 

@@ -23,8 +23,6 @@ pub(crate) enum Saying {
     Pointer(HostName),
     /// The name exists, and has nothing of this type.
     Empty,
-    /// The name does not exist here.
-    Missing,
     /// The name is denied, and why.
     Denied(String),
     /// There is no answer now, and why.
@@ -67,7 +65,7 @@ pub(crate) fn write(heard: &Heard, saying: &Saying) -> Option<Vec<u8>> {
 fn code(saying: &Saying) -> ResponseCode {
     match saying {
         Saying::Address(_) | Saying::Pointer(_) | Saying::Empty => ResponseCode::NoError,
-        Saying::Missing | Saying::Denied(_) => ResponseCode::NXDomain,
+        Saying::Denied(_) => ResponseCode::NXDomain,
         Saying::Failed(_) => ResponseCode::ServFail,
         Saying::Refused(code) => *code,
     }
@@ -82,11 +80,7 @@ fn data(saying: &Saying) -> Option<RData> {
             name.set_fqdn(true);
             Some(RData::PTR(PTR(name)))
         }
-        Saying::Empty
-        | Saying::Missing
-        | Saying::Denied(_)
-        | Saying::Failed(_)
-        | Saying::Refused(_) => None,
+        Saying::Empty | Saying::Denied(_) | Saying::Failed(_) | Saying::Refused(_) => None,
     }
 }
 
@@ -119,11 +113,7 @@ fn edns(saying: &Saying, dnssec_ok: bool) -> Edns {
     let told = match saying {
         Saying::Denied(reason) => Some((BLOCKED, reason)),
         Saying::Failed(reason) => Some((OTHER, reason)),
-        Saying::Address(_)
-        | Saying::Pointer(_)
-        | Saying::Empty
-        | Saying::Missing
-        | Saying::Refused(_) => None,
+        Saying::Address(_) | Saying::Pointer(_) | Saying::Empty | Saying::Refused(_) => None,
     };
     if let Some((code, reason)) = told {
         let mut option = code.to_be_bytes().to_vec();

@@ -35,12 +35,14 @@ pub(crate) struct Heard {
 pub(crate) enum Subject {
     /// A name that somebody has to judge.
     Name(HostName),
+    /// Something a host offers (`_https._tcp.example.com`), which is judged as the host is.
+    Service(HostName),
     /// The sandbox itself.
     Localhost,
-    /// Which name an address stands for; none where it cannot be one of ours.
-    Reverse(Option<Ipv4Addr>),
-    /// No host has such a name.
-    NoHost,
+    /// Which name an address stands for; no address where it cannot be one of ours.
+    Reverse(Option<Ipv4Addr>, String),
+    /// No host has such a name; it is as it was written, with what cannot be shown escaped.
+    NoHost(String),
 }
 
 /// EDNS has one version so far.
@@ -133,30 +135,41 @@ fn is_transfer(query_type: RecordType) -> bool {
 }
 
 fn subject(name: &Name) -> Subject {
-    let Some(text) = text(name) else {
-        return Subject::NoHost;
+    let written = || name.to_ascii().trim_end_matches('.').to_owned();
+    let service = name.iter().take_while(|label| label.starts_with(b"_"));
+    let service = service.count();
+    let Some(text) = text(name.iter().skip(service)) else {
+        return Subject::NoHost(written());
     };
-    if text == "localhost" || text.ends_with(".localhost") {
-        return Subject::Localhost;
-    }
-    if let Some(reversed) = text.strip_suffix(".in-addr.arpa") {
-        let forward: Vec<_> = reversed.rsplit('.').collect();
-        return Subject::Reverse(forward.join(".").parse().ok());
-    }
-    if text.ends_with(".ip6.arpa") {
-        return Subject::Reverse(None);
-    }
+    let subject: fn(HostName) -> Subject = match service {
+        0 if text == "localhost" || text.ends_with(".localhost") => return Subject::Localhost,
+        0 if text.ends_with(".arpa") && is_reverse(&text) => {
+            return Subject::Reverse(reversed(&text), text);
+        }
+        0 => Subject::Name,
+        _ => Subject::Service,
+    };
     match text.parse::<HostName>() {
         // A name that its canonical form changes more than in case is in doubt.
-        Ok(host) if host.as_str() == text => Subject::Name(host),
-        Ok(_) | Err(_) => Subject::NoHost,
+        Ok(host) if host.as_str() == text => subject(host),
+        Ok(_) | Err(_) => Subject::NoHost(written()),
     }
 }
 
-/// The name in lower case with dots, if it is made of what host names are made of.
-fn text(name: &Name) -> Option<String> {
-    let mut text = String::with_capacity(name.len());
-    for label in name.iter() {
+fn is_reverse(text: &str) -> bool {
+    text.ends_with(".in-addr.arpa") || text.ends_with(".ip6.arpa")
+}
+
+fn reversed(text: &str) -> Option<Ipv4Addr> {
+    let backwards = text.strip_suffix(".in-addr.arpa")?;
+    let forwards: Vec<_> = backwards.rsplit('.').collect();
+    forwards.join(".").parse().ok()
+}
+
+/// The labels in lower case with dots between, if they are made of what host names are made of.
+fn text<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    let mut text = String::new();
+    for label in labels {
         if !text.is_empty() {
             text.push('.');
         }

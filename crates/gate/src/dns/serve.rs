@@ -187,6 +187,7 @@ impl Rate {
 mod tests {
     use super::super::NameRefused;
     use super::*;
+    use belljar_base::Refusal;
     use belljar_policy::egress::HostName;
     use hickory_proto::op::{Message, MessageType, OpCode, Query};
     use hickory_proto::rr::{Name, RecordType};
@@ -217,6 +218,10 @@ mod tests {
                 sleep(Duration::from_secs(600)).await;
             }
             Ok(())
+        }
+
+        async fn no_host(&self, _written: &str, reason: &'static str) -> NameRefused {
+            NameRefused::Denied(Refusal::new("r", reason, ""))
         }
     }
 

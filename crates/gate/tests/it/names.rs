@@ -129,10 +129,21 @@ fn each_name_is_on_record_once() {
     let server = NameServer::start(|_| Answer::Silence);
     let mut stage = asking(&["api.example.com"], &server);
     for kind in [RecordType::A, RecordType::AAAA, RecordType::TXT] {
-        for name in [API, "Evil.example.net", "evil.example.net", "intranet"] {
+        for name in [
+            API,
+            "_https._tcp.api.example.com",
+            "Evil.example.net",
+            "_data.evil.example.net",
+            "evil.example.net",
+            "intranet",
+            "data_.example.com",
+            "4.4.8.8.in-addr.arpa",
+            "localhost",
+        ] {
             let answer = over_udp(&stage, &question(name, kind));
             let allowed = answer.metadata.response_code == ResponseCode::NoError;
-            assert_eq!(allowed, name == API, "{name}");
+            let expected = name.ends_with(API) || name == "localhost";
+            assert_eq!(allowed, expected, "{name}");
         }
     }
     stage.close();
@@ -145,6 +156,8 @@ fn each_name_is_on_record_once() {
         "Allow dns api.example.com",
         "Deny dns evil.example.net",
         "Deny dns intranet",
+        "Deny dns data_.example.com",
+        "Deny dns 4.4.8.8.in-addr.arpa",
     ];
     assert_eq!(names, expected);
 }
