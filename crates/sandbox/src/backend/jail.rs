@@ -81,11 +81,26 @@ impl Backend for Jail {
         template: &Template,
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Box<dyn Enclosed>, StartError> {
+        let started = self.start_with(self.ready_network(spec.network), spec, template, meanwhile);
+        if let Some(networks) = &self.networks {
+            networks.refill();
+        }
+        started
+    }
+}
+
+impl Jail {
+    fn start_with(
+        &self,
+        ready: Option<Ready>,
+        spec: &Spec,
+        template: &Template,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Box<dyn Enclosed>, StartError> {
         let step = |step| move |source| StartError::Step { step, source };
         bounded(spec)?;
         let mut steps = Vec::with_capacity(160);
         let written = Written::of(spec)?;
-        let ready = self.ready_network(spec.network);
         let origin = ready
             .as_ref()
             .map_or(Origin::Own(spec.network), |_| Origin::Ready);
