@@ -99,7 +99,7 @@ pub(crate) fn judge(parts: &Parts, aim: &Aim) -> Result<Head, Doubt> {
 /// # Errors
 /// When it does not say, or not in one way.
 pub(crate) fn named(parts: &Parts) -> Result<Aim, Doubt> {
-    let nowhere = malformed("a proxy is asked for `http://HOST/…` and for nothing else");
+    let nowhere = malformed("a proxy is asked for a whole URI of plain HTTP");
     method(&parts.method)?;
     if parts.uri.scheme() != Some(&http::uri::Scheme::HTTP) {
         return Err(nowhere);
