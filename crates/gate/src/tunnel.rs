@@ -100,6 +100,8 @@ async fn one_way(
 ) -> Result<(), Over> {
     loop {
         from.readable().await?;
+        // Nothing is taken from one side that the other has no room for.
+        to.writable().await?;
         let mut pipe = Pipe::take()?;
         loop {
             // A tunnel that always has more to move lets others have their turn.

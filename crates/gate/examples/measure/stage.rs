@@ -76,6 +76,8 @@ pub(crate) fn measure(dir: &Path) -> Outcome<Value> {
                 let spent = processor_ms()?;
                 let value = way.load(what, https, count)?;
                 let value = value.get(key).and_then(Value::as_f64).ok_or("no number")?;
+                let spent = json!(processor_ms()?.saturating_sub(spent));
+                found.insert(format!("{name}_{what}_gate_processor_ms"), spent);
                 let slot = found
                     .entry(format!("{name}_{what}_{key}"))
                     .or_insert(json!(value));

@@ -2,10 +2,13 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use belljar_base::bounds::{EGRESS_PIPE_BYTES, EGRESS_PIPES_MAX};
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{
+    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
+};
 
 /// A pipe, and how much is in it.
 pub(super) struct Pipe {
@@ -13,10 +16,31 @@ pub(super) struct Pipe {
     write: OwnedFd,
     held: usize,
     room: usize,
+    place: Option<Place>,
 }
 
-/// Empty pipes that wait for the next tunnel with something to move.
+/// A place among the big pipes. Whoever gets none has a small pipe: tunnels whose far side takes
+/// nothing keep what they hold, and there may be many of them.
+struct Place;
+
+/// Empty big pipes that wait for the next tunnel with something to move.
 static POOL: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
+static PLACES_TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+impl Place {
+    fn take() -> Option<Self> {
+        let more = |taken| (taken < EGRESS_PIPES_MAX).then_some(taken + 1);
+        let order = Ordering::Relaxed;
+        let taken = PLACES_TAKEN.fetch_update(order, order, more);
+        taken.is_ok().then(|| Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        PLACES_TAKEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 fn pool() -> MutexGuard<'static, Vec<Pipe>> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
@@ -30,21 +54,26 @@ impl Pipe {
             return Ok(pipe);
         }
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A host that gives no bigger pipe has a smaller one, which is slower and no worse.
-        let room = fcntl_setpipe_size(&write, EGRESS_PIPE_BYTES).unwrap_or(DEFAULT_BYTES);
+        let place = Place::take();
+        let room = match &place {
+            // A host that gives no bigger pipe has a smaller one, which is slower and no worse.
+            Some(_) => fcntl_setpipe_size(&write, EGRESS_PIPE_BYTES)
+                .or_else(|_refused| fcntl_getpipe_size(&write))?,
+            None => SMALL_BYTES,
+        };
         Ok(Self {
             read,
             write,
             held: 0,
             room,
+            place,
         })
     }
 
-    /// Gives an empty pipe back; one that holds something is not for anybody else, and is closed.
+    /// Gives an empty pipe back; a small one, or one that holds something, is for nobody else.
     pub(super) fn put_back(self) {
-        let mut pool = pool();
-        if self.held == 0 && pool.len() < EGRESS_PIPES_MAX {
-            pool.push(self);
+        if self.held == 0 && self.place.is_some() {
+            pool().push(self);
         }
     }
 
@@ -72,8 +101,8 @@ impl Pipe {
     }
 }
 
-/// What a pipe holds that nobody has made bigger.
-const DEFAULT_BYTES: usize = 64 << 10;
+/// What a small pipe is given to hold.
+const SMALL_BYTES: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -104,5 +133,19 @@ mod tests {
         let mut read = [0; 7];
         other.read_exact(&mut read).unwrap();
         assert_eq!(&read, b"through");
+    }
+
+    #[test]
+    fn big_pipes_are_bounded() {
+        let pipes: Vec<_> = (0..EGRESS_PIPES_MAX + 5)
+            .map(|_| Pipe::take().unwrap())
+            .collect();
+        let big = pipes.iter().filter(|pipe| pipe.place.is_some()).count();
+        assert!(big <= EGRESS_PIPES_MAX, "{big}");
+        assert!(pipes.iter().any(|pipe| pipe.room == SMALL_BYTES));
+        for pipe in pipes {
+            pipe.put_back();
+        }
+        assert!(pool().len() <= EGRESS_PIPES_MAX);
     }
 }

@@ -77,7 +77,7 @@ fn tls_passes_through_from_end_to_end() {
         client.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200 OK");
         let mut head = [0; 4096];
-        client.read(&mut head).unwrap();
+        assert!(client.read(&mut head).unwrap() > 0);
     }
     drop(client);
     let counts = stage.close();
@@ -201,6 +201,9 @@ fn tls_is_looked_into_where_a_rule_speaks_of_paths() {
     let config = client_tls(&far().certificate, &["http/1.1"]);
     let mut client = secured(stage.tunnel(&target), config, API);
     assert!(write!(client, "GET /open HTTP/1.1\r\n\r\n").is_err());
+    stage.wait_for("the client that did not trust", |asked| {
+        asked.rule.to_string() == "egress.proto_denied"
+    });
     assert_eq!(stage.close().denied, 3);
 }
 
