@@ -1,9 +1,10 @@
 //! Attacks on the network of a gated sandbox: there is no way but the gate's doors.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use belljar_sandbox::backend::jail::Jail;
 use belljar_sandbox::network::{Doors, Dropped, Network, TRANSPARENT_PORT};
@@ -475,4 +476,75 @@ fn a_network_ends_with_its_doors() {
         namespaces().unwrap() < before + ROUNDS / 2
     });
     assert!(gone, "{before} before, {:?} after", namespaces());
+}
+
+#[test]
+fn escape_network_mixed_destinations() {
+    let visit = visit(
+        "kept = []\n\
+         def out(host, port):\n    \
+             one = socket.socket(); one.setsockopt(1, 2, 1); one.setsockopt(1, 15, 1)\n    \
+             one.bind(('0.0.0.0', 45678)); one.connect((host, port)); kept.append(one)\n\
+         for number in range(200):\n    \
+             out('10.0.%d.1' % number, 1000 + number)\n\
+         print(len({one.getsockname()[1] for one in kept}), len(kept))",
+    );
+    visit.outcome.says("1 200");
+    let wanted: Vec<String> = (0..200)
+        .map(|number| format!("10.0.{number}.1:{}", 1000 + number))
+        .collect();
+    assert_eq!(visit.arrived(), wanted);
+}
+
+#[test]
+fn answers_come_from_where_they_were_asked() {
+    let jar = gated();
+    let mut sandbox = jar.start().unwrap();
+    let doors = sandbox.doors().unwrap();
+    let over = AtomicBool::new(false);
+    let script = "import socket\n\
+        for family, host in ((2, '127.0.0.1'), (2, '8.8.8.8'), (2, '9.9.9.9'), (10, '2001:db8::1')):\n    \
+            with socket.socket(family, 2) as one:\n        \
+                one.settimeout(5); one.sendto(b'asked', (host, 53))\n        \
+                print(one.recvfrom(99)[1][0] == host)\n    \
+            with socket.socket(family, 2) as one:\n        \
+                one.settimeout(5); one.connect((host, 53)); one.send(b'asked'); print(one.recv(99))\n\
+        for host in ('8.8.8.8', '2001:db8::1'):\n    \
+            with socket.create_connection((host, 443), timeout=5) as one:\n        \
+                one.sendall(b'x' * 300000); one.shutdown(1)\n        \
+                print(sum(iter(lambda: len(one.recv(65536)), 0)))";
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| answer(&doors, &over));
+        let attendance = Attendance {
+            stdin: None,
+            stdout: Stream::Keep,
+            stderr: Stream::Keep,
+            signals: None,
+        };
+        let command = jar.command(&["/usr/bin/python3", "-I", "-c", script]);
+        let ended = attend(&mut *sandbox, &command, &jar.spec.limits, attendance);
+        over.store(true, Ordering::Relaxed);
+        ended.unwrap()
+    });
+    let name = "True\nb'asked'\n".repeat(4);
+    outcome(ended).says(&format!("{name}300000\n300000"));
+}
+
+/// Sends back what comes to the doors, until it is over.
+fn answer(doors: &Doors, over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        for door in &doors.dns_udp {
+            let door = UdpSocket::from(door.try_clone().unwrap());
+            let mut buffer = [0; 512];
+            while let Ok((count, from)) = door.recv_from(&mut buffer) {
+                door.send_to(&buffer[..count], from).unwrap();
+            }
+        }
+        for mut stream in doors.transparent.iter().flat_map(accepted) {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
