@@ -52,7 +52,9 @@ fn escape_device_node() {
         print(sorted(line.split()[4] for line in opened))";
     let work = tempfile::tempdir().unwrap();
     let refused = "disk EACCES\nmemory EACCES\n".repeat(4);
-    let outcome = jar().branch(work.path()).python(script);
+    let shown = tempfile::tempdir().unwrap();
+    let jar = jar().branch(work.path()).read(shown.path());
+    let outcome = jar.python(script);
     assert!(outcome.out.starts_with(&refused), "{outcome:?}");
     let rest = outcome
         .out
