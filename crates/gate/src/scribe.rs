@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use belljar_base::bounds::COMMIT_RECORDS_MAX;
 use belljar_base::{AgentName, Clock, RunId};
@@ -95,23 +96,57 @@ impl Scribe {
     }
 }
 
+/// What is written together.
+#[derive(Default)]
+struct Batch {
+    drafts: Vec<Draft>,
+    waiters: Vec<Option<oneshot::Sender<bool>>>,
+    flushes: Vec<mpsc::SyncSender<()>>,
+    /// Somebody waits.
+    urgent: bool,
+}
+
 fn write(ledger: &Ledger, queue: &mpsc::Receiver<Line>) {
-    let mut drafts = Vec::new();
-    let mut waiters = Vec::new();
-    let mut flushes = Vec::new();
+    let mut batch = Batch::default();
     while let Ok(first) = queue.recv() {
-        let more = queue.try_iter().take(BATCH_RECORDS - 1);
-        for line in std::iter::once(first).chain(more) {
-            match line {
-                Line::Event(draft, waiter) => {
-                    drafts.push(*draft);
-                    waiters.push(waiter);
-                }
-                Line::Flush(told) => flushes.push(told),
+        batch.take(first);
+        // What nobody waits for waits for what somebody does: an end written by itself would
+        // keep the next attempt waiting for two commits.
+        let until = Instant::now() + COMPANY;
+        while !batch.urgent && batch.drafts.len() < BATCH_RECORDS {
+            match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => batch.take(line),
+                Err(_alone) => break,
             }
         }
-        let together = !drafts.is_empty() && ledger.append(&drafts).is_ok();
-        for (draft, waiter) in drafts.drain(..).zip(waiters.drain(..)) {
+        let room = BATCH_RECORDS.saturating_sub(batch.drafts.len());
+        queue
+            .try_iter()
+            .take(room)
+            .for_each(|line| batch.take(line));
+        batch.write(ledger);
+    }
+}
+
+impl Batch {
+    fn take(&mut self, line: Line) {
+        match line {
+            Line::Event(draft, waiter) => {
+                self.urgent |= waiter.is_some();
+                self.drafts.push(*draft);
+                self.waiters.push(waiter);
+            }
+            Line::Flush(told) => {
+                self.urgent = true;
+                self.flushes.push(told);
+            }
+        }
+    }
+
+    /// Writes everything, tells those who wait, and is empty again.
+    fn write(&mut self, ledger: &Ledger) {
+        let together = !self.drafts.is_empty() && ledger.append(&self.drafts).is_ok();
+        for (draft, waiter) in self.drafts.drain(..).zip(self.waiters.drain(..)) {
             // One record that cannot be encoded must not take the others of its batch with it.
             let durable = together || ledger.append(&[draft]).is_ok();
             if let Some(waiter) = waiter {
@@ -119,12 +154,15 @@ fn write(ledger: &Ledger, queue: &mpsc::Receiver<Line>) {
                 waiter.send(durable).ok();
             }
         }
-        for told in flushes.drain(..) {
+        for told in self.flushes.drain(..) {
             // Whoever no longer waits has gone on without.
             told.send(()).ok();
         }
+        self.urgent = false;
     }
 }
 
 /// Less than a commit holds, so that the bytes of a batch stay below a commit's as well.
 const BATCH_RECORDS: usize = COMMIT_RECORDS_MAX / 4;
+/// How long what nobody waits for may wait.
+const COMPANY: Duration = Duration::from_millis(20);

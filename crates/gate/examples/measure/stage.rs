@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use belljar_base::{Clock, RunId, Timestamp};
 use belljar_gate::{Authority, Door, Gate, Opening, Settings, Sockets};
@@ -42,9 +42,7 @@ pub(crate) fn measure(dir: &Path) -> Outcome<Value> {
         ..Settings::default()
     })?;
     let started = start.elapsed();
-    let start = Instant::now();
     let passing = Stage::open(&gate, &dir.join("passing"), &[https, hold], "")?;
-    let opened = start.elapsed();
     let looking = Stage::open(&gate, &dir.join("looking"), &[https], "/")?;
     let direct = Way {
         proxy: "-".to_owned(),
@@ -65,7 +63,7 @@ pub(crate) fn measure(dir: &Path) -> Outcome<Value> {
     ];
     let mut found = serde_json::Map::new();
     found.insert("gate_start_us".to_owned(), json!(started.as_micros()));
-    found.insert("door_open_us".to_owned(), json!(opened.as_micros()));
+    found.insert("door_open_us".to_owned(), json!(passing.opened.as_micros()));
     for (what, count, key, better) in [
         ("connect", CONNECTIONS, "p50_us", Better::Less),
         ("download", DOWNLOAD_BYTES, "mib_per_s", Better::More),
@@ -228,12 +226,16 @@ struct Stage {
     door: Door,
     proxy: SocketAddr,
     ca: PathBuf,
+    /// How long the authority and the door took to make.
+    opened: Duration,
 }
 
 impl Stage {
     fn open(gate: &Gate, dir: &Path, ports: &[u16], path: &str) -> Outcome<Self> {
         let run = RunId::new(Now.now(), 1);
+        let start = Instant::now();
         let authority = Authority::new(run, Now.now())?;
+        let authority_took = start.elapsed();
         std::fs::create_dir_all(dir)?;
         let ca = dir.join("ca.pem");
         std::fs::write(&ca, authority.pem())?;
@@ -260,6 +262,8 @@ impl Stage {
             rule.addresses = vec!["127.0.0.0/8".parse()?];
             rules.rules.push(rule);
         }
+        let ledger = Arc::new(Ledger::open(&dir.join("ledger"), &Options::default())?);
+        let start = Instant::now();
         let door = gate.open(Opening {
             run,
             agent: "measure".parse()?,
@@ -270,11 +274,17 @@ impl Stage {
             rules,
             secrets: Vec::new(),
             authority,
-            ledger: Arc::new(Ledger::open(&dir.join("ledger"), &Options::default())?),
+            ledger,
             clock: Arc::new(Now),
         })?;
+        let opened = authority_took + start.elapsed();
         writeln!(std::io::stderr(), "{} is served at {proxy}", dir.display())?;
-        Ok(Self { door, proxy, ca })
+        Ok(Self {
+            door,
+            proxy,
+            ca,
+            opened,
+        })
     }
 }
 
