@@ -7,6 +7,7 @@
 
 mod commands; // whole programs against their peers
 mod examples; // what a package measures of its own insides
+mod gate; // the gate beside squid and mitmproxy
 mod place; // a directory for measurements, and the programs built
 
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ enum Good {
 }
 
 const RATIO: &str = "×";
+/// The unit of what is judged as a multiple of the peer's rate.
+const RATE: &str = "× the rate";
 
 /// A promise that what is measured stays below.
 const fn below(
@@ -155,6 +158,48 @@ pub(crate) const PROMISES: &[Promise] = &[
         "s",
         (10.0, 2.0),
     ),
+    below(
+        "gate_added_passed",
+        "added to a new HTTPS connection that is passed through; median",
+        "ms",
+        (1.0, 0.3),
+    ),
+    below(
+        "gate_added_terminated",
+        "added to a new HTTPS connection that is terminated; median",
+        "ms",
+        (3.0, 1.0),
+    ),
+    above(
+        "gate_download_passed",
+        "a download of 1 GiB, passed through, against a direct one",
+        "of direct",
+        (0.7, 0.9),
+    ),
+    above(
+        "gate_download_terminated",
+        "a download of 1 GiB, terminated, against a direct one",
+        "of direct",
+        (0.4, 0.6),
+    ),
+    above(
+        "gate_requests_mitmproxy",
+        "requests, 64 connections, terminated, against mitmproxy",
+        RATE,
+        (2.0, 2.0),
+    ),
+    above(
+        "gate_requests_squid",
+        "requests, 64 connections, terminated, against squid",
+        RATE,
+        (0.8, 1.0),
+    ),
+    below(
+        "gate_idle_tunnels",
+        "memory of 10,000 idle tunnels",
+        "MiB",
+        (300.0, 100.0),
+    ),
 ];
 
 /// What a measurement found.
@@ -190,7 +235,7 @@ impl Promise {
 
     /// The number that is judged.
     fn judged(&self, ours: f64, peer: Option<f64>) -> Option<f64> {
-        if self.unit == RATIO {
+        if self.unit == RATIO || self.unit == RATE {
             return peer.filter(|peer| *peer > 0.0).map(|peer| ours / peer);
         }
         Some(ours)
@@ -241,6 +286,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failure> {
     let place = place::Place::new()?;
     let mut outcomes = commands::measure(&place, &wanted);
     outcomes.append(&mut examples::measure(&place, &wanted));
+    outcomes.append(&mut gate::measure(&place, &wanted));
     let missing = Outcome::Missing("nothing measures it yet".to_owned());
     let mut missed = Vec::new();
     let mut rows = Vec::new();
@@ -292,11 +338,11 @@ fn as_table(rows: &[(&Promise, &Outcome)]) {
             Outcome::Measured { ours, peer } => (Some(*ours), *peer),
             Outcome::Missing(_) => (None, None),
         };
-        // A ratio compares times in milliseconds.
-        let unit = if promise.unit == RATIO {
-            "ms"
-        } else {
-            promise.unit
+        // A ratio compares times in milliseconds, or rates.
+        let unit = match promise.unit {
+            RATIO => "ms",
+            RATE => "/s",
+            unit => unit,
         };
         let shown = |value: Option<f64>, unit: &str| {
             value.map_or_else(

@@ -18,7 +18,17 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "belljar-policy",
         "crates/policy/",
-        &["belljar-base", "serde", "serde_json", "thiserror"],
+        &[
+            "belljar-base",
+            "idna",
+            "ipnet",
+            "psl",
+            "serde",
+            "serde_json",
+            "strsim",
+            "thiserror",
+            "toml",
+        ],
     ),
 ];
 /// Modules of the standard library that touch the world.

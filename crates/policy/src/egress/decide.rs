@@ -362,7 +362,7 @@ mod tests {
                 ("http://example.com:80", "example.com"),
                 ("GET https://example.com:443/any", "example.com"),
                 ("https://www.example.com:443", "host_denied"),
-                ("https://badexample.com:443", "host_denied"),
+                ("https://bad-example.com.example:443", "host_denied"),
                 ("https://example.com:8443", "port_denied"),
                 ("https://example.com:80", "port_denied"),
                 ("http://example.com:443", "port_denied"),
