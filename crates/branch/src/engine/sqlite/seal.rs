@@ -53,22 +53,34 @@ impl HasKind for SealError {
 }
 
 /// Compares `base.db` and `work/work.db` in `directory`, which must have no writer any more, and
-/// makes the change set durable beside them. As `seal_left`.
+/// makes the change set durable beside them. As `seal_left`, but `work.db` stays.
 ///
 /// # Errors
 /// When the frozen copy cannot be read or the change set cannot be written.
 pub fn seal(directory: &Path) -> Result<DatabaseChanges, SealError> {
     let work = directory.join(WORK).join(DATABASE);
-    seal_left(directory, &work, &work)
+    compare_left(directory, &work, &work)
 }
 
 /// As `seal`, where the database that the run left is at `work`, and its `-wal` and `-journal` are
 /// those of `companions`. They are only read, never trusted: when it is no database any more the
-/// change set says so.
+/// change set says so. Afterwards `work.db` is removed: a diff and a merge have the change set and
+/// the frozen copy, and it may be as large as the database.
 ///
 /// # Errors
 /// When the frozen copy cannot be read or the change set cannot be written.
 pub fn seal_left(
+    directory: &Path,
+    work: &Path,
+    companions: &Path,
+) -> Result<DatabaseChanges, SealError> {
+    let changes = compare_left(directory, work, companions)?;
+    // One that stays costs room until the run is merged or discarded, and nothing else.
+    if std::fs::remove_file(directory.join(WORK).join(DATABASE)).is_err() {}
+    Ok(changes)
+}
+
+fn compare_left(
     directory: &Path,
     work: &Path,
     companions: &Path,
