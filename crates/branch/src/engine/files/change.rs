@@ -312,7 +312,7 @@ pub(crate) fn create_pack(directory: &Path) -> io::Result<File> {
 /// it may be what has filled the disk, and how the run ended is still to be written.
 pub(crate) fn forget(directory: &Path) {
     for name in [PACK, MANIFEST] {
-        if std::fs::remove_file(directory.join(name)).is_err() {}
+        let _best_effort = std::fs::remove_file(directory.join(name));
     }
 }
 

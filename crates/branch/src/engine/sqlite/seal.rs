@@ -76,7 +76,7 @@ pub fn seal_left(
 ) -> Result<DatabaseChanges, SealError> {
     let changes = compare_left(directory, work, companions)?;
     // One that stays costs room until the run is merged or discarded, and nothing else.
-    if std::fs::remove_file(directory.join(WORK).join(DATABASE)).is_err() {}
+    let _best_effort = std::fs::remove_file(directory.join(WORK).join(DATABASE));
     Ok(changes)
 }
 
