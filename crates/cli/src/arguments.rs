@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ask {
     /// Enclose a command: what it does to its workspace and databases waits for `merge`
-    Run(RunAsk),
+    Run(Box<RunAsk>),
     /// Show what a run did
     Diff(DiffAsk),
     /// Make a run's changes real, all or nothing

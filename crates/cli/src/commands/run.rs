@@ -88,6 +88,7 @@ fn request(ask: &RunAsk, settings: &Settings, host: &Host) -> Result<RunRequest,
         .map_err(invalid)?,
         network: network::request(&ask.network, &ask.agent, settings)?,
         terminal: terminal(),
+        key: Some(settings.secrets_key.clone()),
         home: settings.home.clone(),
     })
 }

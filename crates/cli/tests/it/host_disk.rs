@@ -37,6 +37,7 @@ fn kept(body: &str) -> (Place, u64) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of hostile runs")]
 fn what_is_kept_is_in_proportion() {
     // What, how, and how many times the layer it may be at most. Names, targets and attributes of
     // control characters become six bytes for each of theirs.

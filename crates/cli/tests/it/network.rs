@@ -307,6 +307,11 @@ fn a_secret_goes_nowhere_else() {
         .unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), VALUE.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
+    let config = world.place.path("home/.config");
+    let shown = world
+        .place
+        .call(["run", "--read", config.to_str().unwrap(), "--", "true"]);
+    assert!(shown.exits(125).err.contains("sealed with lies there"));
     let answer = world.python(
         &["--secret", "API_KEY"],
         r#"

@@ -136,6 +136,10 @@ fn a_value_is_nowhere() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of mistakes and their answers"
+)]
 fn what_is_asked_for_wrongly_is_answered() {
     let place = Place::new();
     let check = |arguments: &[&str], value: &[u8], expected: &Expect| {

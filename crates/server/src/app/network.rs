@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use belljar_base::{AgentName, HasKind, Kind, RunId, Timestamp};
-use belljar_gate::secret::Secret;
+use belljar_gate::secret::{Secret, refuse_tracing};
 use belljar_gate::{Authority, Door, Gate, GateError, Opening, Settings, Sockets};
 use belljar_ledger::Event;
 use belljar_policy::egress::Rules;
@@ -65,6 +65,9 @@ pub enum NetworkError {
         /// Why.
         source: io::Error,
     },
+    /// Other programs of the user could read the secrets out of this one.
+    #[error("cannot keep other programs from reading this one's memory")]
+    Tracing(#[source] io::Error),
     /// The door for grants cannot be opened.
     #[error("cannot listen for grants")]
     Control(#[source] io::Error),
@@ -78,7 +81,7 @@ impl HasKind for NetworkError {
         match self {
             Self::Gate(error) => error.kind(),
             Self::Publish { .. } => Kind::Conflict,
-            Self::Trust(_) | Self::Control(_) => Kind::Unavailable,
+            Self::Trust(_) | Self::Control(_) | Self::Tracing(_) => Kind::Unavailable,
             Self::NoDoors => Kind::Bug,
         }
     }
@@ -148,6 +151,11 @@ impl Prepared {
         (id, agent): (RunId, AgentName),
     ) -> Result<Opened, NetworkError> {
         let doors = doors.ok_or(NetworkError::NoDoors)?;
+        if !self.request.secrets.is_empty() {
+            // Only now: before the sandbox is made, an ordinary user's process that refuses could
+            // not write the maps of its child.
+            refuse_tracing().map_err(NetworkError::Tracing)?;
+        }
         let gate = Gate::start(self.request.settings)?;
         let sockets = Sockets {
             transparent: doors.transparent,

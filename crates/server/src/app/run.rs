@@ -173,6 +173,19 @@ impl<'a> Runner<'a> {
             if state.starts_with(path) || path.starts_with(state) {
                 return Err(refuse("Belljar keeps its state there"));
             }
+            if holds_key(path, request) {
+                return Err(refuse("the key that secrets are sealed with lies there"));
+            }
+        }
+        if let Some(path) = workspace.as_ref().map(Workspace::path)
+            && holds_key(path, request)
+        {
+            return Err(RunError::Path {
+                path: path.display().to_string(),
+                reason: "the key that secrets are sealed with lies there; name another directory, \
+                         or move the key with BELLJAR_CONFIG"
+                    .to_owned(),
+            });
         }
         Ok(workspace)
     }
@@ -424,6 +437,13 @@ impl Underway<'_> {
         self.first = self.first.min(receipt.first);
         self.last = self.last.max(receipt.last);
     }
+}
+
+/// Whether a path leads to the key that secrets are sealed with.
+fn holds_key(path: &Path, request: &RunRequest) -> bool {
+    let key = request.key.as_ref().filter(|key| key.exists());
+    let key = key.and_then(|key| key.canonicalize().ok());
+    key.is_some_and(|key| key.starts_with(path))
 }
 
 /// Refuses two names for one file: their branches could not both be merged.

@@ -52,9 +52,8 @@ fn play(stage: &Stage<'_>) -> Result<Played, Failure> {
         .network(outside.network()?);
     let report = stage.run(act)?;
     let records = stage.state.ledger.of_run(report.id)?;
-    let denied = records.iter().filter(|record| match &record.event {
-        Event::NetworkAsked(asked) => asked.effect == Effect::Deny,
-        _ => false,
+    let denied = records.iter().filter(|record| {
+        matches!(&record.event, Event::NetworkAsked(asked) if asked.effect == Effect::Deny)
     });
     let denied = denied.count();
     let left = outside.partner.heard(&mark) + outside.collector.heard(&mark);

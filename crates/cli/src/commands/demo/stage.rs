@@ -173,6 +173,7 @@ impl<'a> Stage<'a> {
             limits,
             network: act.network,
             terminal: None,
+            key: Some(self.settings.secrets_key.clone()),
             home: self.settings.home.clone(),
         };
         let signals = belljar_sandbox::signals()

@@ -40,6 +40,8 @@ pub struct RunRequest {
     pub network: Option<NetworkRequest>,
     /// Rows and columns of a terminal, if it gets one.
     pub terminal: Option<(u16, u16)>,
+    /// The key that secrets are sealed with: never shown.
+    pub key: Option<PathBuf>,
     /// The user's home directory: never a workspace.
     pub home: Option<PathBuf>,
 }
