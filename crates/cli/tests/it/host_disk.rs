@@ -36,76 +36,76 @@ fn kept(body: &str) -> (Place, u64) {
     (place, after.saturating_sub(before))
 }
 
+/// What, how, and how many times the layer it may be at most. Names, targets and attributes of
+/// control characters become six bytes for each of theirs.
+const CASES: [(&str, &str, u64); 10] = [
+    (
+        "a byte in each block",
+        "for i in range(3500):\n\
+         \x20   f = os.open(\"f%d\" % (i // 250), os.O_CREAT | os.O_RDWR)\n\
+         \x20   os.pwrite(f, b\"x\", i % 250 << 16); os.close(f)",
+        2,
+    ),
+    (
+        "names of one file",
+        "open(\"f\", \"wb\").write(os.urandom(8 << 20))\n\
+         for i in range(60): os.link(\"f\", \"f%d\" % i)",
+        1,
+    ),
+    (
+        "names of a file that only its owner could read",
+        "open(\"f\", \"wb\").write(os.urandom(6 << 20))\n\
+         for i in range(60): os.link(\"f\", \"f%d\" % i)\n\
+         os.chmod(\"f\", 0)",
+        1,
+    ),
+    (
+        "files of a byte",
+        "for i in range(3500): open(\"f%d\" % i, \"w\").write(\"x\")",
+        1,
+    ),
+    (
+        "a byte at both ends of the longest file, and one that is a hole",
+        // An ordinary user's files are held to a size as well, so the longest is looked for.
+        "f, g = (os.open(name, os.O_CREAT | os.O_RDWR) for name in \"fg\")\n\
+         os.write(f, b\"x\")\n\
+         for bit in range(63, 20, -1):\n\
+         \x20   try: os.truncate(g, (1 << bit) - 1); os.pwrite(f, b\"x\", (1 << bit) - 4096); break\n\
+         \x20   except OSError: pass",
+        1,
+    ),
+    (
+        "holes between small files",
+        "for i in range(3000):\n\
+         \x20   open(\"a%04d\" % i, \"w\").write(\"x\"); open(\"a%04d-\" % i, \"w\").truncate(1 << 20)",
+        2,
+    ),
+    (
+        "long names",
+        "for i in range(2000): open(\"\\x01\" * 250 + str(i), \"w\")",
+        1,
+    ),
+    (
+        "sockets",
+        "for i in range(2000): socket.socket(socket.AF_UNIX).bind(\"\\x01\" * 90 + str(i))",
+        1,
+    ),
+    (
+        "targets of links",
+        "for i in range(2000): os.symlink(\"\\x01\" * 4000, str(i))",
+        4,
+    ),
+    (
+        "long paths",
+        "for i in range(15): os.mkdir(\"\\x01\" * 250); os.chdir(\"\\x01\" * 250)\n\
+         for i in range(500): open(str(i), \"w\")",
+        1,
+    ),
+];
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a list of hostile runs")]
 fn what_is_kept_is_in_proportion() {
-    // What, how, and how many times the layer it may be at most. Names, targets and attributes of
-    // control characters become six bytes for each of theirs.
-    let cases = [
-        (
-            "a byte in each block",
-            "for i in range(3500):\n\
-             \x20   f = os.open(\"f%d\" % (i // 250), os.O_CREAT | os.O_RDWR)\n\
-             \x20   os.pwrite(f, b\"x\", i % 250 << 16); os.close(f)",
-            2,
-        ),
-        (
-            "names of one file",
-            "open(\"f\", \"wb\").write(os.urandom(8 << 20))\n\
-             for i in range(60): os.link(\"f\", \"f%d\" % i)",
-            1,
-        ),
-        (
-            "names of a file that only its owner could read",
-            "open(\"f\", \"wb\").write(os.urandom(6 << 20))\n\
-             for i in range(60): os.link(\"f\", \"f%d\" % i)\n\
-             os.chmod(\"f\", 0)",
-            1,
-        ),
-        (
-            "files of a byte",
-            "for i in range(3500): open(\"f%d\" % i, \"w\").write(\"x\")",
-            1,
-        ),
-        (
-            "a byte at both ends of the longest file, and one that is a hole",
-            // An ordinary user's files are held to a size as well, so the longest is looked for.
-            "f, g = (os.open(name, os.O_CREAT | os.O_RDWR) for name in \"fg\")\n\
-             os.write(f, b\"x\")\n\
-             for bit in range(63, 20, -1):\n\
-             \x20   try: os.truncate(g, (1 << bit) - 1); os.pwrite(f, b\"x\", (1 << bit) - 4096); break\n\
-             \x20   except OSError: pass",
-            1,
-        ),
-        (
-            "holes between small files",
-            "for i in range(3000):\n\
-             \x20   open(\"a%04d\" % i, \"w\").write(\"x\"); open(\"a%04d-\" % i, \"w\").truncate(1 << 20)",
-            2,
-        ),
-        (
-            "long names",
-            "for i in range(2000): open(\"\\x01\" * 250 + str(i), \"w\")",
-            1,
-        ),
-        (
-            "sockets",
-            "for i in range(2000): socket.socket(socket.AF_UNIX).bind(\"\\x01\" * 90 + str(i))",
-            1,
-        ),
-        (
-            "targets of links",
-            "for i in range(2000): os.symlink(\"\\x01\" * 4000, str(i))",
-            4,
-        ),
-        (
-            "long paths",
-            "for i in range(15): os.mkdir(\"\\x01\" * 250); os.chdir(\"\\x01\" * 250)\n\
-             for i in range(500): open(str(i), \"w\")",
-            1,
-        ),
-    ];
-    for (what, body, times) in cases {
+    for (what, body, times) in CASES {
         let (place, bytes) = kept(body);
         println!(
             "{what}: {bytes} bytes, {} % of the layer",
