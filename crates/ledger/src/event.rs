@@ -197,6 +197,20 @@ pub enum Event {
         /// The rule.
         rule: Text,
     },
+    /// Somebody asked to keep a secret, or another value of it.
+    #[serde(rename = "secret.kept")]
+    SecretKept {
+        /// The secret's name.
+        name: Text,
+        /// The hosts that may get it.
+        hosts: Vec<Text>,
+    },
+    /// Somebody asked to forget a secret.
+    #[serde(rename = "secret.forgotten")]
+    SecretForgotten {
+        /// The secret's name.
+        name: Text,
+    },
     /// A secret's placeholder was on its way to a host it does not belong to.
     #[serde(rename = "secret.misused")]
     SecretMisused {
@@ -358,6 +372,8 @@ impl Event {
             Self::NetworkEnded { .. } => "network.ended",
             Self::NetworkDropped { .. } => "network.dropped",
             Self::NetworkGranted { .. } => "network.granted",
+            Self::SecretKept { .. } => "secret.kept",
+            Self::SecretForgotten { .. } => "secret.forgotten",
             Self::SecretMisused { .. } => "secret.misused",
             Self::SourceAdded { .. } => "source.added",
             Self::SourceRemoved { .. } => "source.removed",

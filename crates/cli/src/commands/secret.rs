@@ -5,13 +5,13 @@ mod input; // a value on standard input
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use belljar_base::{Clock, Kind};
+use belljar_base::Kind;
 use belljar_gate::secret::{
     Binding, BoundHost, Content, Described, Place, Program, SecretName, SecretNameError, Source,
     Vault,
 };
 use belljar_server::SystemClock;
-use belljar_server::app::secret::secrets;
+use belljar_server::app::secret::{forget, keep, secrets};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -145,8 +145,8 @@ fn set(ask: &SetAsk, settings: &Settings) -> Result<ExitCode, Failure> {
         Some(source) => Content::From(source),
         None => Content::Given(input::value()?),
     };
-    let store = secrets(&state, &settings.secrets_key);
-    let replaced = store.set(&name, &binding, content, SystemClock.now())?;
+    let place = (&state, settings.secrets_key.as_path());
+    let replaced = keep(place, &SystemClock, (&name, &binding), content)?;
     let variable = name.variable();
     if ask.json {
         report::json(&json!({
@@ -298,7 +298,7 @@ fn as_json(one: &Described) -> Value {
 
 fn remove(name: &SecretName, json: bool, settings: &Settings) -> Result<ExitCode, Failure> {
     let state = open(settings)?;
-    secrets(&state, &settings.secrets_key).remove(name)?;
+    forget((&state, settings.secrets_key.as_path()), &SystemClock, name)?;
     if json {
         report::json(&json!({ "secret": name, "removed": true }));
     } else {

@@ -94,6 +94,11 @@ fn a_secret_is_kept_listed_and_forgotten() {
         true
     );
     place.call(["secret", "rm", "other"]).ok();
+    let told = place.call(["audit", "tail"]).ok().out;
+    for event in ["secret.kept", "secret.forgotten"] {
+        assert!(told.contains(event), "{event}: {told}");
+    }
+    assert_eq!(spelled_in(told.as_bytes(), VALUE), None);
     assert_eq!(place.call(["secret", "list", "--json"]).ok().out, "[]\n");
     place.is_clean();
 }
