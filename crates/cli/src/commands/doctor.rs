@@ -7,6 +7,7 @@ use std::sync::Arc;
 use belljar_base::Clock;
 use belljar_base::{EXIT_REFUSED, Kind, RunId};
 use belljar_sandbox::backend::jail::Jail;
+use belljar_sandbox::network::Network;
 use belljar_sandbox::{Backend, Finding, Host, Limits, Spec, StartError, Template};
 use belljar_server::SystemClock;
 use serde_json::{Value, json};
@@ -26,13 +27,15 @@ pub(crate) fn doctor(ask: &DoctorAsk, settings: &Settings) -> Result<ExitCode, F
     })?;
     let host = Arc::new(host);
     let findings = host.findings();
-    let proof = prove(settings, &host);
+    let proof = prove(settings, &host, Network::None);
+    let network = prove(settings, &host, Network::Gated);
     let closed = proof.is_ok() && findings.iter().all(|finding| finding.refusal.is_none());
     if ask.json {
         report::json(&json!({
             "jail": closed,
             "findings": findings.iter().map(as_json).collect::<Vec<_>>(),
             "proof": proof.as_ref().map_or_else(Clone::clone, |()| "closed".to_owned()),
+            "network": network.as_ref().map_or_else(Clone::clone, |()| "gated".to_owned()),
         }));
     } else {
         report::table(&findings.iter().flat_map(rows).collect::<Vec<_>>());
@@ -41,6 +44,14 @@ pub(crate) fn doctor(ask: &DoctorAsk, settings: &Settings) -> Result<ExitCode, F
                 "proof       held     a sandbox was started, and every probe from inside that must fail has failed",
             ),
             Err(why) => report::say(&format!("proof       MISSING  {why}")),
+        }
+        match &network {
+            Ok(()) => report::say(
+                "gate        held     another was started, whose network leads to the gate alone",
+            ),
+            Err(why) => report::say(&format!(
+                "gate        MISSING  {why}; without it a run reaches nothing"
+            )),
         }
     }
     Ok(if closed {
@@ -51,7 +62,7 @@ pub(crate) fn doctor(ask: &DoctorAsk, settings: &Settings) -> Result<ExitCode, F
 }
 
 /// Starts a sandbox as a run would, and ends it.
-fn prove(settings: &Settings, host: &Arc<Host>) -> Result<(), String> {
+fn prove(settings: &Settings, host: &Arc<Host>, network: Network) -> Result<(), String> {
     let folder = settings.state.join("templates");
     let template = Template::host(&folder, host).map_err(|error| chain(&error))?;
     let jail = Jail::new(Arc::clone(host));
@@ -62,7 +73,7 @@ fn prove(settings: &Settings, host: &Arc<Host>) -> Result<(), String> {
         reads: Vec::new(),
         writes: Vec::new(),
         shows: Vec::new(),
-        network: belljar_sandbox::network::Network::None,
+        network,
         limits: Limits::defaults(host.memory_bytes),
     };
     let mut sandbox = jail

@@ -131,7 +131,8 @@ fn the_same_as_json() {
     let verified = place.call(["audit", "verify", "--json"]).ok().json();
     assert_eq!(keys(&verified), ["findings", "key", "records", "root"]);
     let doctor = place.call(["doctor", "--json"]).ok().json();
-    assert_eq!(keys(&doctor), ["findings", "jail", "proof"]);
+    assert_eq!(keys(&doctor), ["findings", "jail", "network", "proof"]);
+    assert_eq!(doctor["network"], "gated");
     assert_eq!(doctor["jail"], true);
 }
 

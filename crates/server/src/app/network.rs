@@ -205,11 +205,12 @@ impl Opened {
         let dropped = self.counters.read().unwrap_or_default();
         let traffic = Traffic {
             allowed: counts.allowed,
-            denied: counts.denied + dropped.udp + dropped.icmp + dropped.other,
+            denied: counts.denied + dropped.udp + dropped.icmp + dropped.other + dropped.rate,
         };
         let counts: std::collections::BTreeMap<String, u64> = [
             ("icmp", dropped.icmp),
             ("other", dropped.other),
+            ("rate", dropped.rate),
             ("repeated", counts.repeated),
             ("udp", dropped.udp),
         ]
