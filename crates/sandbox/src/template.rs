@@ -35,6 +35,8 @@ pub(crate) struct Graft {
     pub(crate) at: PathBuf,
     /// Lower layers, topmost first.
     pub(crate) layers: Vec<PathBuf>,
+    /// Whether it is of use only to who can fetch packages.
+    pub(crate) gated: bool,
 }
 
 /// A template could not be made.
@@ -113,6 +115,7 @@ impl Template {
             Graft {
                 at: path.into(),
                 layers: own.into_iter().chain([path.into()]).collect(),
+                gated: path == PACKAGES,
             }
         });
         let (home, user) = if host.user_inside() == 0 {

@@ -85,7 +85,7 @@ struct PlacesAsk {
     /// A string in a JSON body that may carry the value: token, or /auth/token
     #[arg(long = "json-body", value_name = "FIELD")]
     fields: Vec<String>,
-    /// The value signs requests to AWS: ACCESS:SECRET[:SESSION]
+    /// The value signs requests to AWS: `ACCESS:SECRET` or `ACCESS:SECRET:SESSION`
     #[arg(long, requires = "region", requires = "service")]
     sigv4: bool,
     /// The region that signatures are for

@@ -7,6 +7,7 @@ use super::network::{self, Origin};
 use super::plan::{Deed, OPEN_BASE, ROOT, STAGE, Step, c, folders_to, inside};
 use super::written;
 use crate::host::Host;
+use crate::network::Network;
 use crate::spec::{Spec, Writable};
 use crate::template::Template;
 
@@ -82,7 +83,9 @@ pub(super) fn build(
     };
     tree.scratch(spec);
     tree.overlay("root", "root", &[&template.root], Path::new("/"));
-    for (number, graft) in template.grafts.iter().enumerate() {
+    let gated = spec.network == Network::Gated;
+    let grafts = template.grafts.iter().filter(|graft| gated || !graft.gated);
+    for (number, graft) in grafts.enumerate() {
         let lowers: Vec<&Path> = graft.layers.iter().map(PathBuf::as_path).collect();
         tree.overlay("root", &format!("graft{number}"), &lowers, &graft.at);
     }
