@@ -20,6 +20,7 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
+depmod
 busybox ip link set lo up
 busybox hostname jar
 cp /usr/share/base-passwd/passwd.master /etc/passwd
@@ -94,7 +95,9 @@ held() { # name, group, user, directory in which groups are to be made
         "$(from "$2" "$3" $jar run --limit memory=64M -- python3 -c "$hog" | xargs)"
     check "$1: own group inside" '0::/ exit 0' \
         "$(from "$2" "$3" $jar run -- cat /proc/self/cgroup | xargs)"
-    from "$2" "$3" /opt/belljar/deps/sandbox --test-threads=2 | tee /tmp/said
+    # An emulated machine is too slow to reach the rate at which connections are dropped.
+    from "$2" "$3" /opt/belljar/deps/sandbox --test-threads=2 \
+        --skip escape_network_connection_table | tee /tmp/said
     check "$1: the sandbox's tests" 'exit 0' "$(tail -n 1 /tmp/said)"
     check "$1: left behind" 0 "$(made | wc -l)"
 }

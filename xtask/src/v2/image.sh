@@ -11,12 +11,14 @@ for package in cache/archives/*.deb; do
         --exclude='./usr/share/locale/*' --exclude='./usr/share/zoneinfo/*' -f -
 done
 
-# The kernel is handed to QEMU; of its modules, those without which there is no disk and no jail.
+# The kernel is handed to QEMU; of its modules, those without which there is no disk come first, and
+# those of the network stay for the kernel to load when a rule needs them.
 mv tree/boot/vmlinuz-* vmlinuz
 for module in drivers/block/virtio_blk fs/overlayfs/overlay; do
     cp tree/usr/lib/modules/*/kernel/$module.ko* early/
 done
-rm -rf tree/usr/lib/modules tree/boot
+(cd tree/usr/lib/modules/*/kernel && rm -rf arch block crypto drivers fs mm security sound virt)
+rm -rf tree/boot
 mkdir -p tree/boot early/dev early/root
 cp tree/usr/bin/busybox early/busybox
 cp "$OLDPWD/$here/early.sh" early/init

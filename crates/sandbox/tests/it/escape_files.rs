@@ -321,10 +321,7 @@ fn no_root_below() {
     enter.args(["--preserve-credentials", "/bin/ls", "-d", HOST]);
     let output = enter.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        said.contains("/bin/ls: ") && said.contains("No such file"),
-        "{output:?}"
-    );
+    assert!(said.contains("ls: cannot access"), "{output:?}");
     sandbox.end().unwrap();
 }
 
