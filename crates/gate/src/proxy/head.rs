@@ -45,7 +45,9 @@ pub fn read(bytes: &[u8]) -> Reading {
     if end > EGRESS_HEAD_BYTES_MAX {
         return Reading::Refused("the head is too long");
     }
-    match begins_well(head).and_then(|()| parse(head, end + 4)) {
+    // The end is looked at with the rest: a carriage return before it would be a bare one.
+    let whole = bytes.get(..end + 4).unwrap_or_default();
+    match begins_well(whole).and_then(|()| parse(head, end + 4)) {
         Ok(reading) => reading,
         Err(reason) => Reading::Refused(reason),
     }
@@ -285,6 +287,7 @@ mod tests {
             "no colon",
             "X: a\rb",
             "X: a\nb",
+            "X: a\r",
         ];
         for fields in bad {
             let told = with(fields);
