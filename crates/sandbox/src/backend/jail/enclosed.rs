@@ -396,6 +396,12 @@ mod tests {
 
     /// The same, with descriptors that nobody asked for.
     fn lying_with(bytes: &[u8], descriptors: usize) -> (io::Result<Option<Tell>>, Jailed) {
+        let mut jail = told(bytes, descriptors);
+        (jail.next(Duration::from_secs(5)), jail)
+    }
+
+    /// A jail whose guest has said this and is gone.
+    fn told(bytes: &[u8], descriptors: usize) -> Jailed {
         #[expect(clippy::zombie_processes, reason = "the end of the jail waits for it")]
         let process = Program::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = process.id().cast_signed();
@@ -404,13 +410,33 @@ mod tests {
         let run = belljar_base::RunId::new(belljar_base::Timestamp::from_nanos(1), 1);
         let group = Group::make(&Groups::None, run, &Limits::defaults(1 << 30)).unwrap();
         let (ours, theirs) = super::super::channel().unwrap();
-        let mut jail = Jailed::new(Born { pid, pidfd }, ours, group, None, Written::default());
+        let jail = Jailed::new(Born { pid, pidfd }, ours, group, None, Written::default());
         wire::send_with(&theirs, bytes, &[]).unwrap();
         for _each in 0..descriptors {
             wire::send_with(&theirs, &[0], &[theirs.as_fd()]).unwrap();
         }
         drop(theirs);
-        (jail.next(Duration::from_secs(5)), jail)
+        jail
+    }
+
+    /// What a guest found open ends the sandbox, and so does one that speaks another version.
+    #[test]
+    fn a_guest_that_found_a_wall_open_is_believed() {
+        let ready = |version, open: &[&str]| {
+            let open = open.iter().map(|wall| (*wall).to_owned()).collect();
+            let word = frame::encode(&Tell::Ready { version, open }).unwrap();
+            let mut jail = told(&word, 0);
+            let answer = jail.ready(&[]);
+            jail.end().unwrap();
+            answer
+        };
+        assert!(ready(VERSION, &[]).is_ok());
+        let open = ready(VERSION, &["mounts"]).unwrap_err();
+        assert!(
+            matches!(&open, StartError::Open { open } if open == &["mounts"]),
+            "{open}"
+        );
+        assert!(ready(VERSION + 1, &[]).is_err());
     }
 
     #[test]
