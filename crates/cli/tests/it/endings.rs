@@ -34,39 +34,43 @@ fn a_signal_ends_the_run_and_keeps_what_it_did() {
         (Signal::TERM, "TERM"),
         (Signal::HUP, "HUP"),
     ] {
-        let place = Place::new();
-        place.write("file", "old\n");
-        let marker = marker();
-        let script = format!(
-            "trap 'echo heard {name} > heard; exit 0' {name}; setsid sleep 60 {marker} 2>/dev/null & \
-             echo new > file; (sleep 60; true) & echo ready > ready; wait; wait; sleep 60"
-        );
-        let child = begin(&place, &script);
-        std::thread::sleep(Duration::from_millis(300));
-        send(&child, signal);
-        let sent = Instant::now();
-        let answer = Answer::from(child.wait_with_output().unwrap());
-        // Long enough for a slow machine, far from the minute that the command would take.
-        assert!(
-            sent.elapsed() < Duration::from_secs(20),
-            "{name}: {answer:?}"
-        );
-        let code = answer.code.unwrap();
-        assert!(code > 128, "{name}: {answer:?}");
-        assert!(
-            within(Duration::from_secs(2), || marked(&marker).is_empty()),
-            "{name}"
-        );
-        assert_eq!(place.read("file"), "old\n");
-        let diff = place.call(["diff", "last"]).ok();
-        assert!(
-            diff.out.contains(&format!("heard {name}")),
-            "{name}: {diff:?}"
-        );
-        place.call(["merge", "last"]).ok();
-        assert_eq!(place.read("file"), "new\n");
-        place.is_clean();
+        // A busy machine may not give a shell the half second in which it may answer a signal.
+        let heard = (0..5).any(|_| ends_and_keeps(signal, name));
+        assert!(heard, "{name}");
     }
+}
+
+/// Whether the command heard the signal before it was ended; the rest holds in any case.
+fn ends_and_keeps(signal: Signal, name: &str) -> bool {
+    let place = Place::new();
+    place.write("file", "old\n");
+    let marker = marker();
+    let script = format!(
+        "trap 'echo heard {name} > heard; exit 0' {name}; setsid sleep 60 {marker} 2>/dev/null & \
+         echo new > file; (sleep 60; true) & echo ready > ready; wait; wait; sleep 60"
+    );
+    let child = begin(&place, &script);
+    std::thread::sleep(Duration::from_millis(300));
+    send(&child, signal);
+    let sent = Instant::now();
+    let answer = Answer::from(child.wait_with_output().unwrap());
+    // Long enough for a slow machine, far from the minute that the command would take.
+    assert!(
+        sent.elapsed() < Duration::from_secs(20),
+        "{name}: {answer:?}"
+    );
+    let code = answer.code.unwrap();
+    assert!(code > 128, "{name}: {answer:?}");
+    assert!(
+        within(Duration::from_secs(2), || marked(&marker).is_empty()),
+        "{name}"
+    );
+    assert_eq!(place.read("file"), "old\n");
+    let diff = place.call(["diff", "last"]).ok();
+    place.call(["merge", "last"]).ok();
+    assert_eq!(place.read("file"), "new\n");
+    place.is_clean();
+    diff.out.contains(&format!("heard {name}"))
 }
 
 #[test]
