@@ -207,7 +207,9 @@ fn squid(folder: &Path) -> Result<(Running, u16), Failure> {
     open(&pair, 0o644)?;
     let certificates = folder.join("certificates");
     let mut make = Command::new(SQUID_HELPER);
-    make.args(["-c", "-M", "4MB", "-s"]).arg(&certificates);
+    make.args(["-c", "-s"])
+        .arg(&certificates)
+        .args(["-M", "4MB"]);
     capture(&mut make)?;
     open(&certificates, 0o777)?;
     for entry in fs::read_dir(&certificates).map_err(failed)? {
