@@ -51,7 +51,7 @@ fn look(file: &tree::File, place: &str) -> Vec<Finding> {
 }
 
 /// Hosts of the registries that package managers ask, for the test that they do so by the gate.
-const REGISTRIES: &[&str] = &["deb.debian.org"];
+const REGISTRIES: &[&str] = &["deb.debian.org", "index.crates.io"];
 /// Names that are reserved for examples and tests, with everything below them.
 const RESERVED: &[&str] = &["example", "invalid", "test", "example.com", "example.org"];
 
