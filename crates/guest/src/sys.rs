@@ -224,9 +224,16 @@ fn unblock_signals() {
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
     // SAFETY: `set` was initialised by sigemptyset.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
-    // SAFETY: SIG_DFL is a valid disposition.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // What Belljar's own caller ignores (as `nohup` does) a command inside must still be able to
+    // hear. The kernel refuses the two signals that cannot be set.
+    for number in 1..=LAST_SIGNAL {
+        // SAFETY: SIG_DFL is a valid disposition.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
 }
+
+/// The highest signal number of Linux.
+const LAST_SIGNAL: i32 = 64;
 
 pub(crate) fn signal_group(process: i32, signal: i32) {
     // SAFETY: kill takes integers; the group is one that this process made with setsid.

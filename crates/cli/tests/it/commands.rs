@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Place, is_root};
+use crate::support::{Answer, Place, is_root};
 
 fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = value
@@ -470,4 +470,20 @@ fn a_run_without_changes_leaves_nothing_to_merge() {
     let mut left = crate::support::names(&place.path(&format!("state/runs/{run}")));
     left.retain(|name| name != "lock");
     assert_eq!(left, ["run.json"]);
+}
+
+/// Signals that our own caller ignores are not ignored inside.
+#[test]
+fn signals_inside_are_as_a_program_expects_them() {
+    let place = Place::new();
+    let script = format!(
+        "trap '' HUP INT TERM PIPE USR1; exec '{}' run -- grep SigIgn /proc/self/status",
+        crate::support::program().display()
+    );
+    let mut shell = place.around(std::path::Path::new("/bin/sh"));
+    let answer = Answer::from(shell.args(["-c", &script]).output().unwrap()).ok();
+    let ignored = answer.out.trim().strip_prefix("SigIgn:\t").unwrap();
+    // Two numbers belong to the C library, which lets nobody touch them.
+    let ignored = u64::from_str_radix(ignored, 16).unwrap() & !(3 << 31);
+    assert_eq!(ignored, 0, "{answer:?}");
 }
