@@ -63,7 +63,7 @@ fn kill_runs(millis_max: u64) {
     let marker = marker();
     let mut interrupted = 0;
     for kill in 0..RUN_KILLS {
-        let mut child = busy(&place, &marker);
+        let mut child = busy(&place, &marker, kill % 2 == 1);
         std::thread::sleep(Duration::from_micros(random.below(millis_max * 1000)));
         // By the handle of the child that this test started.
         child.kill().unwrap();
@@ -79,11 +79,14 @@ fn kill_runs(millis_max: u64) {
     println!("{interrupted} of {RUN_KILLS} runs were interrupted; {random:?}");
 }
 
-fn busy(place: &Place, marker: &str) -> Child {
+fn busy(place: &Place, marker: &str, gated: bool) -> Child {
     let database = format!("shop={}", place.path("shop.db").display());
     let mut command = place.command();
+    command.args(["run", "--workspace", "work", "--db", &database]);
+    if gated {
+        command.args(["--allow", "api.example.com"]);
+    }
     command
-        .args(["run", "--workspace", "work", "--db", &database])
         .args(["--env", &format!("MARKER={marker}"), "--", "sh", "-c", BUSY])
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -96,6 +99,11 @@ fn nothing_left(place: &Place, marker: &str, runs: &Value, context: &str) {
     assert!(gone, "{context}: processes: {:?}", marked(marker));
     let live = names(&place.path("state/live"));
     assert!(live.is_empty(), "{context}: live: {live:?}");
+    for run in names(&place.path("state/runs")) {
+        let left = names(&place.path("state/runs").join(run));
+        let of_the_gate = |name: &String| ["trust", "control"].contains(&name.as_str());
+        assert!(!left.iter().any(of_the_gate), "{context}: {left:?}");
+    }
     let folder = place.folder.path().display().to_string();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&folder), "{context}: {mounts}");

@@ -237,10 +237,13 @@ fn listen(publish: &Publish) -> Result<(u16, TcpListener), NetworkError> {
     Ok((publish.inside, listener))
 }
 
-/// Removes what was written for a run's programs to trust.
+/// Removes what a run has of its way out only while it is under way: what its programs trust, and
+/// the socket for grants.
 pub(crate) fn forget(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder.join(trust::FOLDER)) {
+    let there = |answer: io::Result<()>| match answer {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
-    }
+    };
+    there(fs::remove_dir_all(folder.join(trust::FOLDER)))?;
+    there(fs::remove_file(folder.join(control::NAME)))
 }

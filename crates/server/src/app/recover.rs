@@ -15,6 +15,7 @@ use belljar_ledger::{Draft, Event, Text};
 use belljar_sandbox::Host;
 
 use super::engines::Parts;
+use super::network;
 use super::run::{RunError, Runner};
 use crate::record::{RunRecord, Status};
 use crate::state::{State, StateError};
@@ -152,6 +153,7 @@ fn abandon(state: &State, mut record: RunRecord) -> Result<String, String> {
     for name in ["changes", "db"] {
         remove(&folder.join(name)).map_err(|error| error.to_string())?;
     }
+    network::forget(&folder).map_err(|error| error.to_string())?;
     let what = "the run was interrupted; what it had changed is discarded".to_owned();
     record.status = Some(Status {
         exit_code: EXIT_FAILED,

@@ -30,7 +30,7 @@ use belljar_sandbox::{
 pub use self::request::{RunError, RunReport, RunRequest};
 pub(crate) use self::telling::{decided, millis};
 use super::facts::Changes;
-use super::network::{Prepared, Traffic};
+use super::network::{self as way_out, Prepared, Traffic};
 use crate::record::{RunRecord, Status, VERSION};
 use crate::state::{Claim, State, StateError};
 use telling::exit_code;
@@ -348,18 +348,18 @@ impl Underway<'_> {
         let durable = status.changed;
         self.record.status = Some(status);
         let state = self.runner.state;
-        if !durable {
-            // Nothing to merge: the branches are of no more use.
-            discard_branches(&state.run_folder(self.id)).map_err(|source| StateError::Record {
-                id: self.id,
-                source,
-            })?;
-        }
-        state.keep(&self.record, durable)?;
-        claim.release().map_err(|source| StateError::Record {
+        let failed = |source| StateError::Record {
             id: self.id,
             source,
-        })?;
+        };
+        let folder = state.run_folder(self.id);
+        way_out::forget(&folder).map_err(failed)?;
+        if !durable {
+            // Nothing to merge: the branches are of no more use.
+            discard_branches(&folder).map_err(failed)?;
+        }
+        state.keep(&self.record, durable)?;
+        claim.release().map_err(failed)?;
         Ok(())
     }
 

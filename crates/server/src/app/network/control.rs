@@ -21,7 +21,7 @@ use crate::clock::SystemClock;
 use crate::state::{State, StateError};
 
 /// The socket's name in the run's folder.
-const NAME: &str = "control";
+pub(super) const NAME: &str = "control";
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of one line.
@@ -165,7 +165,7 @@ impl Control {
         })
     }
 
-    /// Ends the thread and removes the socket.
+    /// Ends the thread.
     pub(super) fn close(mut self) {
         self.end();
     }
@@ -177,7 +177,6 @@ impl Control {
         if let Some(thread) = self.thread.take().filter(|_| woken)
             && thread.join().is_err()
         {}
-        if std::fs::remove_file(self.folder.join(NAME)).is_err() {}
     }
 }
 

@@ -4,7 +4,7 @@
 use belljar_sandbox::Enclosed;
 
 use super::{RunError, Underway};
-use crate::app::network::{Opened, Prepared, forget};
+use crate::app::network::{Opened, Prepared};
 
 impl Underway<'_> {
     /// What must be there before the sandbox starts.
@@ -38,7 +38,5 @@ impl Underway<'_> {
     pub(super) fn close_network(&mut self, network: Option<Opened>) {
         let Some(network) = network else { return };
         (self.traffic, self.network) = network.close();
-        // The certificates of a run that is over serve nobody; what is left goes with the run.
-        if forget(&self.runner.state.run_folder(self.id)).is_err() {}
     }
 }
